@@ -1,0 +1,84 @@
+# Finds libtorch in a PyPI wheel or an unpacked libtorch archive.
+#
+# Input:   LIBTORCH_ROOT, the folder that holds include/ and lib/
+#          (site-packages/torch of a wheel). scripts/setup.sh passes it.
+# Targets: LibTorch::cpu   ATen and autograd on the CPU (torch_cpu, c10)
+#          LibTorch::cuda  the same plus torch_cuda; only if the wheel has it
+#                          and the CUDA runtime headers are there
+#
+# find_package(Torch) is not used: with a CUDA wheel it demands the whole CUDA
+# toolkit, even for code that never touches a GPU.
+include(FindPackageHandleStandardArgs)
+
+set(LIBTORCH_ROOT "" CACHE PATH "Folder of libtorch (holds include/ and lib/)")
+find_path(LibTorch_INCLUDE_DIR ATen/ATen.h
+  HINTS ${LIBTORCH_ROOT}/include NO_DEFAULT_PATH)
+find_library(LibTorch_cpu_LIBRARY torch_cpu
+  HINTS ${LIBTORCH_ROOT}/lib NO_DEFAULT_PATH)
+find_library(LibTorch_c10_LIBRARY c10
+  HINTS ${LIBTORCH_ROOT}/lib NO_DEFAULT_PATH)
+find_library(LibTorch_cuda_LIBRARY torch_cuda
+  HINTS ${LIBTORCH_ROOT}/lib NO_DEFAULT_PATH)
+find_library(LibTorch_c10_cuda_LIBRARY c10_cuda
+  HINTS ${LIBTORCH_ROOT}/lib NO_DEFAULT_PATH)
+# The CUDA wheels put their headers and libraries beside torch/.
+find_path(LibTorch_CUDA_INCLUDE_DIR cuda_runtime_api.h
+  HINTS ${LIBTORCH_ROOT}/../nvidia/cu13/include
+        ${LIBTORCH_ROOT}/../nvidia/cuda_runtime/include)
+
+if(LibTorch_INCLUDE_DIR)
+  set(_version_file ${LibTorch_INCLUDE_DIR}/torch/headeronly/version.h)
+  if(NOT EXISTS ${_version_file})
+    set(_version_file
+      ${LibTorch_INCLUDE_DIR}/torch/csrc/api/include/torch/version.h)
+  endif()
+  if(EXISTS ${_version_file})
+    file(STRINGS ${_version_file} _lines
+         REGEX "#define TORCH_VERSION_(MAJOR|MINOR|PATCH) ")
+    string(REGEX REPLACE ".*MAJOR ([0-9]+).*" "\\1" _major "${_lines}")
+    string(REGEX REPLACE ".*MINOR ([0-9]+).*" "\\1" _minor "${_lines}")
+    string(REGEX REPLACE ".*PATCH ([0-9]+).*" "\\1" _patch "${_lines}")
+    set(LibTorch_VERSION ${_major}.${_minor}.${_patch})
+  endif()
+endif()
+
+find_package_handle_standard_args(LibTorch
+  REQUIRED_VARS LibTorch_cpu_LIBRARY LibTorch_c10_LIBRARY LibTorch_INCLUDE_DIR
+  VERSION_VAR LibTorch_VERSION
+  REASON_FAILURE_MESSAGE
+  "run scripts/setup.sh, or pass -DLIBTORCH_ROOT=<folder with include/ and lib/>")
+
+if(LibTorch_FOUND AND NOT TARGET LibTorch::cpu)
+  if(LibTorch_VERSION AND LibTorch_VERSION VERSION_LESS 2.8)
+    message(FATAL_ERROR "libtorch ${LibTorch_VERSION} is too old; 2.8 or newer")
+  endif()
+  get_filename_component(_torch_lib ${LibTorch_cpu_LIBRARY} DIRECTORY)
+  file(GLOB _nvidia_lib LIST_DIRECTORIES true
+       ${_torch_lib}/../../nvidia/*/lib)
+  add_library(LibTorch::cpu INTERFACE IMPORTED)
+  target_include_directories(LibTorch::cpu SYSTEM INTERFACE
+    ${LibTorch_INCLUDE_DIR}
+    ${LibTorch_INCLUDE_DIR}/torch/csrc/api/include)
+  target_link_libraries(LibTorch::cpu INTERFACE
+    ${LibTorch_cpu_LIBRARY} ${LibTorch_c10_LIBRARY})
+  # The CUDA wheel's torch_cpu refers to CUDA runtime libraries that sit in
+  # sibling packages and are found at run time through the rpath.
+  target_link_options(LibTorch::cpu INTERFACE
+    -Wl,--unresolved-symbols=ignore-in-shared-libs
+    -Wl,-rpath,${_torch_lib})
+  foreach(_dir IN LISTS _nvidia_lib)
+    target_link_options(LibTorch::cpu INTERFACE -Wl,-rpath,${_dir})
+  endforeach()
+
+  if(LibTorch_cuda_LIBRARY AND LibTorch_CUDA_INCLUDE_DIR)
+    add_library(LibTorch::cuda INTERFACE IMPORTED)
+    target_include_directories(LibTorch::cuda SYSTEM INTERFACE
+      ${LibTorch_CUDA_INCLUDE_DIR})
+    target_link_libraries(LibTorch::cuda INTERFACE LibTorch::cpu
+      -Wl,--no-as-needed ${LibTorch_cuda_LIBRARY} ${LibTorch_c10_cuda_LIBRARY}
+      -Wl,--as-needed)
+  endif()
+endif()
+mark_as_advanced(LibTorch_INCLUDE_DIR LibTorch_cpu_LIBRARY
+  LibTorch_c10_LIBRARY LibTorch_cuda_LIBRARY LibTorch_c10_cuda_LIBRARY
+  LibTorch_CUDA_INCLUDE_DIR)

@@ -1,0 +1,26 @@
+// Quality of a model on token windows, alone or against its original.
+#pragma once
+
+#include "autoglm/eval/scorecard.h"
+#include "autoglm/model/model.h"
+#include "autoglm/text/corpus.h"
+
+namespace autoglm {
+
+struct EvaluateOptions {
+  at::Device device = at::kCPU;
+  at::ScalarType dtype = at::kFloat;
+  std::int64_t batch = 8;  // windows at once
+};
+
+/// Perplexity, bits per byte, accuracy; with `original` the divergence too
+/// (both models run side by side over the same batches). The same windows
+/// give the same numbers whatever the batch size, up to rounding.
+Scorecard evaluate(const Model& model, const TokenWindows& windows,
+                   const Model* original = nullptr,
+                   const EvaluateOptions& options = {});
+
+/// The windows as one tensor [windows, P + length] int64.
+at::Tensor window_ids(const TokenWindows& windows);
+
+}  // namespace autoglm

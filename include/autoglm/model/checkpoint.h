@@ -1,0 +1,24 @@
+// Checkpoints in the Hugging Face layout: config.json, safetensors, tokenizer
+// files. Quantized weights are read and written in the compressed-tensors
+// `pack-quantized` layout with its quantization_config.
+#pragma once
+
+#include <filesystem>
+
+#include "autoglm/model/model.h"
+
+namespace autoglm {
+
+/// Reads a checkpoint. Weights stay memory-mapped until used. Throws kInput
+/// with file and tensor for everything that is missing or does not fit; warns
+/// about NaN in a weight; tensors it does not know go to Model::extra.
+Model read_checkpoint(const std::filesystem::path& folder);
+
+/// Writes weights, config.json, and copies every other file of model.source
+/// (tokenizer, generation config, README) byte for byte. `folder` must exist
+/// and should be a staged one. Returns the bytes of tensor data.
+/// Nothing compressed: the tensors' bytes are those that were read.
+std::uint64_t write_checkpoint(const Model& model,
+                               const std::filesystem::path& folder);
+
+}  // namespace autoglm

@@ -1,0 +1,74 @@
+// Weight: how a matrix is held. A closed set: a pass may change a weight from
+// one form to another; checkpoint, footprint and forward handle all of them.
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <cstdint>
+#include <string>
+#include <variant>
+
+namespace autoglm {
+
+/// [out, in], floating point, any strides.
+struct DenseWeight {
+  at::Tensor value;
+};
+
+/// Integer codes with one scale (and zero point) per row and group, in memory
+/// as on disk (compressed-tensors `pack-quantized`, see
+/// kernels/packed_linear.h): weight = (code - zero) * scale.
+struct QuantizedWeight {
+  at::Tensor codes;   // int32 [out, ceil(in * bits / 32)], contiguous
+  at::Tensor scales;  // [out, groups], the model's dtype, contiguous
+  at::Tensor zeros;   // uint8 [out, groups] stored codes; undefined: symmetric
+  std::int64_t out = 0;
+  std::int64_t in = 0;
+  std::int64_t group_size = 0;  // == in: one scale per row; divides in
+  int bits = 0;                 // 2..8
+
+  bool symmetric() const { return !zeros.defined(); }
+  std::int64_t groups() const { return in / group_size; }
+};
+
+using Weight = std::variant<DenseWeight, QuantizedWeight>;
+
+/// "dense bf16" or "int4 g64 asymmetric"; for tables.
+std::string describe(const Weight& weight);
+
+std::int64_t rows(const Weight& weight);     // out
+std::int64_t columns(const Weight& weight);  // in
+/// Bytes of all tensors that hold it.
+std::uint64_t bytes(const Weight& weight);
+/// Bits per element counting codes only: 16, 32, or the code width.
+double code_bits(const Weight& weight);
+at::ScalarType dtype(const Weight& weight);  // of values or scales
+at::Device device(const Weight& weight);
+
+/// The matrix in floating point [out, in]. A dense weight of that dtype is
+/// returned as it is, without a copy.
+at::Tensor to_dense(const Weight& weight, at::ScalarType dtype);
+
+/// Rows of an embedding table: ids int64 of any shape -> [..., in]. Only the
+/// rows asked for are dequantized.
+at::Tensor select_rows(const Weight& weight, const at::Tensor& ids,
+                       at::ScalarType dtype);
+
+/// x [..., in] -> [..., out] in x's dtype, plus `bias` [out] if defined. Few
+/// rows on the CPU run through the packed kernel; many are dequantized first.
+/// Differentiable in x, and in a dense weight of x's dtype that asks for it.
+at::Tensor apply_linear(const at::Tensor& x, const Weight& weight,
+                        const at::Tensor& bias);
+
+/// Packs codes uint8 [out, in] (values < 2^bits) with scales [out, groups]
+/// and, when asymmetric, zeros uint8 [out, groups].
+QuantizedWeight pack_weight(const at::Tensor& codes, const at::Tensor& scales,
+                            const at::Tensor& zeros, int bits,
+                            std::int64_t group_size);
+
+/// Unsigned codes uint8 [out, in].
+at::Tensor unpack_codes(const QuantizedWeight& weight);
+
+Weight to_device(const Weight& weight, at::Device device);
+
+}  // namespace autoglm

@@ -1,0 +1,83 @@
+// Record: what happened in one run, as plain data; record.json on disk. The
+// report is a pure function of it. No torch here.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "autoglm/core/json.h"
+#include "autoglm/eval/scorecard.h"
+
+namespace autoglm {
+
+/// One matrix of the model, for per-layer pictures.
+struct LinearRecord {
+  std::string name;    // canonical: "layers.3.mlp.down", "head", "embedding"
+  std::int64_t out = 0, in = 0;
+  std::string format;  // "dense bf16", "int8 g128 symmetric"
+  double bits = 0;     // per element, codes only
+  std::uint64_t bytes = 0;
+};
+
+/// A model at one moment.
+struct ModelRecord {
+  std::uint64_t parameters = 0;
+  std::uint64_t weight_bytes = 0;   // tensor data
+  std::uint64_t disk_bytes = 0;     // whole folder, without autoglm/; 0 unknown
+  // Bytes per part, same keys always: embedding attention mlp norms head extra
+  std::vector<std::pair<std::string, std::uint64_t>> parts;
+  std::vector<LinearRecord> linears;
+  struct Widths {
+    std::int64_t query_heads = 0, kv_heads = 0, ffn = 0;
+  };
+  std::vector<Widths> blocks;
+  std::optional<Scorecard> scorecard;
+  std::optional<Latency> latency;
+};
+
+struct StepRecord {
+  std::string name, type;
+  std::string status;  // "done", "failed", "interrupted"
+  std::string error;   // message when failed
+  double seconds = 0;
+  bool resumed = false;  // taken from an earlier, interrupted run
+  Json params;           // resolved
+  Json notes;            // facts the pass noted, keyed by name
+  std::optional<ModelRecord> after;
+};
+
+struct ConstraintRecord {
+  std::string measure;  // "accuracy_retention", "latency decode", "size"
+  std::string limit;    // as text: ">= 0.983"
+  double value = 0;
+  double bound = 0;
+  bool met = false;
+};
+
+struct Record {
+  std::string autoglm_version, libtorch_version;
+  std::string started;  // ISO 8601, UTC
+  double seconds = 0;
+  std::string status;   // "done", "gate not met", "failed", "interrupted"
+  std::string error;
+  std::string model, output, config;  // paths as given
+  std::string input_fingerprint;
+  std::string device, cpu;
+  std::int64_t threads = 0;
+  std::uint64_t seed = 0;
+  Json data;      // calibration, evaluation, training: file, windows, length
+  Json resolved;  // the resolved configuration
+  ModelRecord before;
+  std::vector<StepRecord> steps;
+  std::optional<ModelRecord> after;
+  std::vector<ConstraintRecord> constraints;
+};
+
+Json to_json(const Record& record);
+/// Throws kInput with `source` on a missing or wrong field.
+Record record_from_json(const Json& json, const std::string& source);
+
+}  // namespace autoglm

@@ -1,0 +1,22 @@
+// Reports: pure functions of a Record.
+#pragma once
+
+#include <filesystem>
+#include <string>
+
+#include "autoglm/pipeline/record.h"
+
+namespace autoglm {
+
+/// One self-contained HTML page with inline SVG: size stack, per-layer widths
+/// and bits, loss measures, latency bars, steps, constraints, configuration.
+std::string report_html(const Record& record);
+
+/// The same facts as Markdown.
+std::string report_markdown(const Record& record);
+
+/// Reads DIR/autoglm/record.json and writes report.html and report.md beside
+/// it, atomically.
+void write_reports(const std::filesystem::path& output_folder);
+
+}  // namespace autoglm

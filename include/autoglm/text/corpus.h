@@ -1,0 +1,43 @@
+// Text files as token windows (DESIGN, "How quality is measured").
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "autoglm/text/tokenizer.h"
+
+namespace autoglm {
+
+/// The documents of a .txt file (one), or of a .jsonl file: one JSON object a
+/// line with `text`, or with `messages` [{role, content}], which are written
+/// in the GLM chat form <|role|>\ncontent. Throws kInput with file and line.
+std::vector<std::string> read_corpus(const std::filesystem::path& file);
+
+/// Non-overlapping windows of exactly `length` text tokens, each preceded by
+/// `prefix`, which is never predicted.
+struct TokenWindows {
+  std::vector<TokenId> prefix;
+  std::int64_t length = 0;
+  std::vector<std::vector<TokenId>> windows;  // text tokens only
+  std::uint64_t text_bytes = 0;  // UTF-8 bytes of all windows' text
+  std::string source;            // what reports call it: the file's name
+
+  std::int64_t count() const {
+    return static_cast<std::int64_t>(windows.size());
+  }
+  /// Windows [begin, end) with their share of text_bytes recomputed.
+  TokenWindows slice(std::int64_t begin, std::int64_t end,
+                     const Tokenizer& tokenizer) const;
+};
+
+/// Encodes the corpus (documents in order, joined end to end) and cuts windows
+/// from its start; `count` 0 takes all. A remainder shorter than `length` is
+/// dropped. Throws kInput when not even one window fits; when fewer than
+/// `count` fit, takes what there is and logs a warning.
+TokenWindows make_windows(const Tokenizer& tokenizer,
+                          const std::filesystem::path& file,
+                          std::int64_t count, std::int64_t length);
+
+}  // namespace autoglm
