@@ -55,6 +55,7 @@ struct ConfigNode {
   std::vector<std::string> as_strings(std::string_view what) const;
 
   static ConfigNode of(std::string text, bool quoted = false);
+  static ConfigNode of(const char* text) { return of(std::string(text)); }
   static ConfigNode of(std::int64_t value);
   static ConfigNode of(double value);  // shortest text that reads back equal
   static ConfigNode of(bool value);
