@@ -76,6 +76,8 @@ struct Record {
   std::vector<ConstraintRecord> constraints;
 };
 
+Json to_json(const StepRecord& step);
+StepRecord step_from_json(const Json& json, const std::string& source);
 Json to_json(const Record& record);
 /// Throws kInput with `source` on a missing or wrong field.
 Record record_from_json(const Json& json, const std::string& source);

@@ -1,0 +1,385 @@
+#include "autoglm/pipeline/runner.h"
+
+#include <ATen/Parallel.h>
+#include <ATen/Version.h>
+
+#include <chrono>
+#include <ctime>
+#include <fstream>
+
+#include "autoglm/core/file.h"
+#include "autoglm/core/interrupt.h"
+#include "autoglm/core/log.h"
+#include "autoglm/core/rng.h"
+#include "autoglm/core/version.h"
+#include "autoglm/eval/accelerator.h"
+#include "autoglm/eval/evaluate.h"
+#include "autoglm/eval/latency.h"
+#include "autoglm/model/checkpoint.h"
+#include "autoglm/model/torch_guard.h"
+#include "autoglm/pipeline/constraints.h"
+#include "autoglm/pipeline/describe.h"
+#include "autoglm/pipeline/text_data.h"
+#include "pipeline/workspace.h"
+
+namespace autoglm {
+namespace {
+
+namespace fs = std::filesystem;
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+std::string utc_now() {
+  const std::time_t now = std::time(nullptr);
+  std::tm parts = {};
+  gmtime_r(&now, &parts);
+  char buffer[32];
+  std::strftime(buffer, sizeof buffer, "%Y-%m-%dT%H:%M:%SZ", &parts);
+  return buffer;
+}
+
+std::string cpu_name() {
+  std::ifstream info("/proc/cpuinfo");
+  for (std::string line; std::getline(info, line);)
+    if (line.rfind("model name", 0) == 0)
+      if (const auto colon = line.find(": "); colon != std::string::npos)
+        return line.substr(colon + 2);
+  return "unknown";
+}
+
+Json config_to_json(const ConfigNode& node) {
+  switch (node.kind) {
+    case ConfigNode::Kind::kNull: return nullptr;
+    case ConfigNode::Kind::kScalar: {
+      if (!node.quoted) {
+        const Json parsed = Json::parse(node.scalar, nullptr, false);
+        if (parsed.is_number() || parsed.is_boolean()) return parsed;
+      }
+      return node.scalar;
+    }
+    case ConfigNode::Kind::kList: {
+      Json list = Json::array();
+      for (const ConfigNode& item : node.items)
+        list.push_back(config_to_json(item));
+      return list;
+    }
+    case ConfigNode::Kind::kMap: {
+      Json map = Json::object();
+      for (const auto& [key, value] : node.entries)
+        map[key] = config_to_json(value);
+      return map;
+    }
+  }
+  return nullptr;
+}
+
+Json data_record(const TokenWindows& windows) {
+  return {{"source", windows.source},
+          {"windows", windows.count()},
+          {"length", windows.length},
+          {"text_bytes", windows.text_bytes}};
+}
+
+// A folder that --force may replace: a checkpoint, or an empty one. Anything
+// else was hardly meant.
+void check_output(const Recipe& recipe, const RunOptions& options) {
+  const fs::path& output = recipe.output;
+  if (!fs::exists(output)) return;
+  if (!fs::is_directory(output))
+    fail(ErrorKind::kConfig,
+         fmt::format("the output {} exists and is not a folder", output.string()));
+  if (fs::is_empty(output)) return;
+  if (fs::exists(recipe.model) && fs::equivalent(output, recipe.model))
+    fail(ErrorKind::kConfig, "the output folder is the model's own folder");
+  if (!fs::exists(output / "config.json"))
+    fail(ErrorKind::kConfig,
+         fmt::format("the output {} holds something that is not a checkpoint; "
+                     "choose another folder",
+                     output.string()));
+  if (!options.force)
+    fail(ErrorKind::kConfig,
+         fmt::format("the output {} exists; --force replaces it",
+                     output.string()));
+}
+
+at::Tensor to_meta(const at::Tensor& tensor) {
+  return tensor.defined() ? tensor.to(at::kMeta) : tensor;
+}
+
+Linear to_meta(const Linear& linear) {
+  return {to_device(linear.weight, at::kMeta), to_meta(linear.bias)};
+}
+
+// The model's shapes and forms, without data.
+Model shapes_of(Model model) {
+  model.embedding = to_device(model.embedding, at::kMeta);
+  for (Block& block : model.blocks) {
+    for (at::Tensor* norm :
+         {&block.input_norm, &block.after_attention_norm, &block.middle_norm,
+          &block.after_mlp_norm})
+      *norm = to_meta(*norm);
+    for (Linear* linear :
+         {&block.attention.query, &block.attention.key, &block.attention.value,
+          &block.attention.output, &block.mlp.gate_up, &block.mlp.down})
+      *linear = to_meta(*linear);
+  }
+  model.final_norm = to_meta(model.final_norm);
+  if (model.head) model.head = to_meta(*model.head);
+  for (auto& [name, tensor] : model.extra) tensor = to_meta(tensor);
+  return model;
+}
+
+// Everything of one run that its steps share.
+struct Run {
+  const Recipe& recipe;
+  const RunOptions& options;
+  at::Device device;
+  Record record;
+  Model original;
+  TokenWindows evaluation;
+  PassContext context;
+
+  Scorecard score(const Model& model, bool against_original) const {
+    EvaluateOptions options_;
+    options_.device = device;
+    return evaluate(model, evaluation, against_original ? &original : nullptr,
+                    options_);
+  }
+};
+
+void start_record(Run& run) {
+  Record& record = run.record;
+  record.autoglm_version = version();
+  record.libtorch_version = TORCH_VERSION;
+  record.started = utc_now();
+  record.status = "failed";
+  record.model = run.recipe.model.string();
+  record.output = run.recipe.output.string();
+  record.config = run.recipe.file.string();
+  record.input_fingerprint = checkpoint_fingerprint(run.recipe.model);
+  record.device = run.device.str();
+  record.cpu = cpu_name();
+  record.threads = at::get_num_threads();
+  record.seed = run.recipe.seed;
+  record.resolved = config_to_json(run.recipe.resolved());
+}
+
+// The key under which an unfinished run may be resumed.
+std::string run_key(const Record& record) {
+  Json identity = {{"version", record.autoglm_version},
+                   {"libtorch", record.libtorch_version},
+                   {"input", record.input_fingerprint},
+                   {"device", record.device},
+                   {"threads", record.threads},
+                   {"resolved", record.resolved}};
+  return fingerprint(to_text(identity));
+}
+
+void load_data(Run& run) {
+  const Recipe& recipe = run.recipe;
+  const auto load = [&](const DataSource& source, const char* name) {
+    return with_context(
+        [&] { return fmt::format("while reading data.{}", name); },
+        [&] {
+          return load_windows(run.original, source,
+                              derive_seed(recipe.seed, name), run.device);
+        });
+  };
+  const TokenWindows calibration = load(recipe.calibration, "calibration");
+  run.evaluation = load(recipe.evaluation, "evaluation");
+  const bool same = recipe.training.file == recipe.calibration.file &&
+                    recipe.training.windows == recipe.calibration.windows &&
+                    recipe.training.length == recipe.calibration.length;
+  const TokenWindows training =
+      same ? calibration : load(recipe.training, "training");
+  run.context.calibration = window_ids(calibration);
+  run.context.training = window_ids(training);
+  run.context.prefix = static_cast<std::int64_t>(calibration.prefix.size());
+  run.record.data = {{"calibration", data_record(calibration)},
+                     {"training", data_record(training)},
+                     {"evaluation", data_record(run.evaluation)}};
+}
+
+void run_step(Run& run, const Step& step, Model& model, StepRecord& record) {
+  PassContext context = run.context;
+  context.seed = derive_seed(run.recipe.seed, step.name);
+  context.original = &run.original;
+  context.device = run.device;
+  context.note = [&](const std::string& name, Json value) {
+    record.notes[name] = std::move(value);
+  };
+  const auto start = Clock::now();
+  with_context([&] { return fmt::format("in the pass '{}'", step.name); },
+               [&] {
+                 check_interrupted();
+                 step.pass->run(model, context);
+                 update_widths(model);
+                 verify_model(model);
+               });
+  record.seconds = seconds_since(start);
+  record.status = "done";
+}
+
+void run_steps(Run& run, Model& model, Workspace& workspace) {
+  for (const StepRecord& done : workspace.finished()) {
+    run.record.steps.push_back(done);
+    run.record.steps.back().resumed = true;
+  }
+  for (std::size_t i = workspace.finished().size(); i < run.recipe.steps.size();
+       ++i) {
+    const Step& step = run.recipe.steps[i];
+    log_info("pass {}/{}: {}", i + 1, run.recipe.steps.size(), step.name);
+    StepRecord record;
+    record.name = step.name;
+    record.type = step.type;
+    record.params = config_to_json(step.pass->resolved_params());
+    record.notes = Json::object();
+    try {
+      run_step(run, step, model, record);
+      record.after = describe_model(model);
+      record.after->scorecard = run.score(model, true);
+    } catch (const Error& error) {
+      record.status =
+          error.kind() == ErrorKind::kInterrupted ? "interrupted" : "failed";
+      record.error = error.what();
+      run.record.steps.push_back(std::move(record));
+      throw;
+    }
+    log_info("pass {}/{}: {} took {}; KL {:.3g}, perplexity {:.4g}, {}", i + 1,
+             run.recipe.steps.size(), step.name, format_duration(record.seconds),
+             record.after->scorecard->divergence->kl,
+             record.after->scorecard->perplexity,
+             format_bytes(record.after->weight_bytes));
+    run.record.steps.push_back(record);
+    workspace.save_snapshot(model, std::move(record));
+  }
+}
+
+LatencyOptions latency_options(const Run& run, std::int64_t batch) {
+  LatencyOptions options;
+  options.prompt = std::min<std::int64_t>(
+      512, std::max<std::int64_t>(8, run.original.architecture.max_positions / 2));
+  options.generate = std::min<std::int64_t>(64, options.prompt);
+  options.batch = batch;
+  options.device = run.device;
+  options.seed = run.recipe.seed;
+  return options;
+}
+
+std::vector<MeasuredLatency> measure(Run& run, const Model& model) {
+  const std::vector<const Model*> both = {&run.original, &model};
+  auto latencies = measure_latency(both, latency_options(run, 1));
+  run.record.before.latency = latencies[0];
+  run.record.after->latency = latencies[1];
+  std::vector<MeasuredLatency> out;
+  for (const Constraint& constraint : run.recipe.constraints) {
+    if (constraint.measure != "latency") continue;
+    const auto measured =
+        constraint.batch == 1
+            ? latencies
+            : measure_latency(both, latency_options(run, constraint.batch));
+    const auto phase = [&](const Latency& latency) {
+      return constraint.phase == "decode" ? latency.decode.median_ms
+                                          : latency.prefill.median_ms;
+    };
+    out.push_back({phase(measured[0]), phase(measured[1])});
+  }
+  return out;
+}
+
+// Writes the record of a run that stopped beside its snapshots.
+void keep_failure(Run& run, const Workspace& workspace, const Error& error,
+                  Clock::time_point start) {
+  if (workspace.finished().empty()) return;
+  run.record.status =
+      error.kind() == ErrorKind::kInterrupted ? "interrupted" : "failed";
+  run.record.error = error.what();
+  run.record.seconds = seconds_since(start);
+  try {
+    write_file_atomically(workspace.folder() / "record.json",
+                          to_text(to_json(run.record)));
+  } catch (const Error& second) {
+    log_warning("the record of this run could not be kept: {}", second.what());
+  }
+  log_info("{} of {} passes are kept in {}; the same command goes on from there",
+           workspace.finished().size(), run.recipe.steps.size(),
+           workspace.folder().string());
+}
+
+void write_output(Run& run, const Model& model, Workspace& workspace,
+                  Clock::time_point start) {
+  StagedFolder staged(run.recipe.output, workspace.staging());
+  run.record.after = describe_model(model);
+  run.record.after->scorecard = run.record.steps.back().after->scorecard;
+  write_checkpoint(model, staged.path());
+  run.record.after->disk_bytes = checkpoint_bytes(staged.path());
+  const auto latencies = measure(run, model);
+  run.record.constraints =
+      check_constraints(run.recipe.constraints, run.record, latencies);
+  run.record.status = "done";
+  for (const ConstraintRecord& constraint : run.record.constraints)
+    if (!constraint.met) run.record.status = "gate not met";
+  run.record.seconds = seconds_since(start);
+  const fs::path notes = staged.path() / "autoglm";
+  fs::create_directories(notes);
+  write_file_atomically(notes / "resolved.yaml", to_yaml(run.recipe.resolved()));
+  write_file_atomically(notes / "record.json", to_text(to_json(run.record)));
+  run.options.finish(run.record, staged.path());
+  staged.commit();
+}
+
+void run_all(Run& run, Clock::time_point start) {
+  const Recipe& recipe = run.recipe;
+  plan_recipe(recipe, run.original);
+  Workspace workspace(recipe.output, run_key(run.record), run.options.fresh);
+  try {
+    load_data(run);
+    run.record.before = describe_model(run.original);
+    run.record.before.disk_bytes = checkpoint_bytes(recipe.model);
+    run.record.before.scorecard = run.score(run.original, false);
+    Model model = run.original;
+    if (!workspace.finished().empty()) {
+      log_info("going on after pass {} of an unfinished run (--fresh starts "
+               "anew)",
+               workspace.finished().size());
+      model = workspace.load_snapshot(recipe.model);
+    }
+    run_steps(run, model, workspace);
+    write_output(run, model, workspace, start);
+    workspace.discard();
+  } catch (const Error& error) {
+    keep_failure(run, workspace, error, start);
+    throw;
+  }
+}
+
+}  // namespace
+
+Plan plan_recipe(const Recipe& recipe, const Model& model) {
+  Plan plan;
+  Model shapes = shapes_of(model);
+  plan.before = footprint(shapes);
+  for (const Step& step : recipe.steps) {
+    with_context([&] { return fmt::format("in the pass '{}'", step.name); },
+                 [&] { step.pass->plan(shapes); });
+    update_widths(shapes);
+    plan.steps.push_back({step.name, footprint(shapes)});
+  }
+  return plan;
+}
+
+Record run_recipe(const Recipe& recipe, const RunOptions& options) {
+  const auto start = Clock::now();
+  check_output(recipe, options);
+  Run run{recipe, options, choose_device(recipe.device), {}, {}, {}, {}};
+  run.original = read_checkpoint(recipe.model);
+  start_record(run);
+  // Errors of libtorch become ours here, so that nothing above knows them.
+  guard_torch([&] { run_all(run, start); });
+  return run.record;
+}
+
+}  // namespace autoglm
