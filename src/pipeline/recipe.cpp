@@ -4,6 +4,7 @@
 #include <set>
 
 #include "autoglm/core/text.h"
+#include "autoglm/pipeline/text_data.h"
 
 namespace autoglm {
 namespace {
@@ -52,15 +53,12 @@ DataSource read_data_source(const ConfigNode& data, const std::string& name,
   source.windows =
       read_count(node, "windows", defaults.windows, 0, owner);
   source.length = read_count(node, "length", defaults.length, 1, owner);
-  if (source.file.empty() && source.windows == 0)
-    fail_at(node.place, owner + ".windows must be at least 1 without a file");
   return source;
 }
 
 ConfigNode data_to_config(const DataSource& source) {
   ConfigNode node = ConfigNode::map();
-  if (!source.file.empty())
-    node.set("file", ConfigNode::of(source.file.string(), true));
+  node.set("file", ConfigNode::of(source.file.string(), true));
   node.set("windows", ConfigNode::of(source.windows));
   node.set("length", ConfigNode::of(source.length));
   return node;
@@ -254,19 +252,21 @@ Recipe read_recipe(const fs::path& file, const RecipeOverrides& overrides) {
 
   const ConfigNode& data = entry(root, "data");
   check_keys(data, {"calibration", "evaluation", "training"}, "data");
-  recipe.calibration =
-      read_data_source(data, "calibration", {.file = {}, .windows = 128});
-  recipe.evaluation =
-      read_data_source(data, "evaluation", {.file = {}, .windows = 64});
+  // Without a file the text that comes with autoglm is used; resolved.yaml
+  // names it.
+  const auto source = [&](const char* name, std::int64_t windows) {
+    DataSource defaults{{}, windows, 256};
+    const ConfigNode& node = entry(data, name);
+    if (!node.is_map() || node.find("file") == nullptr)
+      defaults.file = shipped_text(name);
+    return read_data_source(data, name, defaults);
+  };
+  recipe.calibration = source("calibration", 128);
+  recipe.evaluation = source("evaluation", 200);
   // Training wants more text than calibration: by default all of its file.
-  DataSource training = recipe.calibration;
-  if (!training.file.empty()) training.windows = 0;
-  recipe.training = read_data_source(data, "training", training);
-  if (recipe.training.length != recipe.calibration.length &&
-      recipe.training.file.empty())
-    fail_at(entry(data, "training").place,
-            "data.training without a file uses the calibration length");
-
+  recipe.training = read_data_source(
+      data, "training",
+      {recipe.calibration.file, 0, recipe.calibration.length});
   if (const ConfigNode* search = root.find("search"))
     fail_at(search->key_place,
             "'search' is not available in this version; list fixed passes "

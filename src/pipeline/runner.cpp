@@ -1,7 +1,8 @@
 #include "autoglm/pipeline/runner.h"
 
 #include <ATen/Parallel.h>
-#include <ATen/Version.h>
+
+#include <torch/version.h>
 
 #include <chrono>
 #include <ctime>
@@ -184,8 +185,7 @@ void load_data(Run& run) {
     return with_context(
         [&] { return fmt::format("while reading data.{}", name); },
         [&] {
-          return load_windows(run.original, source,
-                              derive_seed(recipe.seed, name), run.device);
+          return load_windows(run.original, source);
         });
   };
   const TokenWindows calibration = load(recipe.calibration, "calibration");
@@ -333,9 +333,9 @@ void write_output(Run& run, const Model& model, Workspace& workspace,
 
 void run_all(Run& run, Clock::time_point start) {
   const Recipe& recipe = run.recipe;
-  plan_recipe(recipe, run.original);
+  guard_torch([&] { plan_recipe(recipe, run.original); });
   Workspace workspace(recipe.output, run_key(run.record), run.options.fresh);
-  try {
+  const auto work = [&] {
     load_data(run);
     run.record.before = describe_model(run.original);
     run.record.before.disk_bytes = checkpoint_bytes(recipe.model);
@@ -350,6 +350,9 @@ void run_all(Run& run, Clock::time_point start) {
     run_steps(run, model, workspace);
     write_output(run, model, workspace, start);
     workspace.discard();
+  };
+  try {
+    guard_torch(work);
   } catch (const Error& error) {
     keep_failure(run, workspace, error, start);
     throw;
@@ -377,8 +380,7 @@ Record run_recipe(const Recipe& recipe, const RunOptions& options) {
   Run run{recipe, options, choose_device(recipe.device), {}, {}, {}, {}};
   run.original = read_checkpoint(recipe.model);
   start_record(run);
-  // Errors of libtorch become ours here, so that nothing above knows them.
-  guard_torch([&] { run_all(run, start); });
+  run_all(run, start);
   return run.record;
 }
 

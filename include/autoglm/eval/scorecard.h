@@ -22,7 +22,7 @@ struct Divergence {
 };
 
 struct Scorecard {
-  std::string data;           // file name, or "self-generated"
+  std::string data;           // the text file
   std::int64_t windows = 0;
   std::int64_t length = 0;    // text tokens per window
   std::int64_t tokens = 0;    // predicted positions

@@ -15,8 +15,8 @@ namespace autoglm {
 
 /// `data.calibration`, `data.evaluation`, `data.training`.
 struct DataSource {
-  std::filesystem::path file;  // empty: the model generates its own text
-  std::int64_t windows = 0;    // 0: as many as fit
+  std::filesystem::path file;
+  std::int64_t windows = 0;  // 0: as many as fit
   std::int64_t length = 256;
 };
 

@@ -1,7 +1,8 @@
-// The token windows of a run: from text files, or, when a recipe names none,
-// from the model itself (self-generated calibration data: LLM-QAT, arXiv
-// 2305.17888; arXiv 2410.17170).
+// The token windows of a run.
 #pragma once
+
+#include <filesystem>
+#include <string>
 
 #include "autoglm/model/model.h"
 #include "autoglm/pipeline/recipe.h"
@@ -9,12 +10,16 @@
 
 namespace autoglm {
 
-/// Windows of `source`; without a file, `windows` samples of the model at
-/// temperature 1 from `seed`, named "self-generated".
-TokenWindows load_windows(const Model& model, const DataSource& source,
-                          std::uint64_t seed, at::Device device);
+/// The text that comes with autoglm: "calibration" or "evaluation" (pieces of
+/// public-domain books). Looked for in ../share/autoglm/data beside the
+/// program, then in the source tree it was built from. Throws kInput when it
+/// is in neither, asking for a file.
+std::filesystem::path shipped_text(const std::string& name);
 
 /// The tokenizer beside a checkpoint. Throws kInput when there is none.
 Tokenizer load_tokenizer(const Model& model);
+
+/// Windows of `source`, checked against the model's vocabulary.
+TokenWindows load_windows(const Model& model, const DataSource& source);
 
 }  // namespace autoglm
