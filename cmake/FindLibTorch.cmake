@@ -1,7 +1,8 @@
 # Finds libtorch in a PyPI wheel or an unpacked libtorch archive.
 #
 # Input:   LIBTORCH_ROOT, the folder that holds include/ and lib/
-#          (site-packages/torch of a wheel). scripts/setup.sh passes it.
+#          (site-packages/torch of a wheel). Default: build/libtorch, the link
+#          that scripts/setup.sh makes.
 # Targets: LibTorch::cpu   ATen and autograd on the CPU (torch_cpu, c10)
 #          LibTorch::cuda  the same plus torch_cuda; only if the wheel has it
 #                          and the CUDA runtime headers are there
@@ -10,21 +11,31 @@
 # toolkit, even for code that never touches a GPU.
 include(FindPackageHandleStandardArgs)
 
-set(LIBTORCH_ROOT "" CACHE PATH "Folder of libtorch (holds include/ and lib/)")
+set(LIBTORCH_ROOT "${PROJECT_SOURCE_DIR}/build/libtorch" CACHE PATH
+    "Folder of libtorch (holds include/ and lib/)")
+# Without links, since paths with ".." start from it.
+file(REAL_PATH "${LIBTORCH_ROOT}" _root)
+if(NOT "${_root}" STREQUAL "${LibTorch_searched}")
+  foreach(_found INCLUDE_DIR cpu_LIBRARY c10_LIBRARY cuda_LIBRARY
+          c10_cuda_LIBRARY CUDA_INCLUDE_DIR)
+    unset(LibTorch_${_found} CACHE)
+  endforeach()
+  set(LibTorch_searched "${_root}" CACHE INTERNAL "Where the results are from")
+endif()
 find_path(LibTorch_INCLUDE_DIR ATen/ATen.h
-  HINTS ${LIBTORCH_ROOT}/include NO_DEFAULT_PATH)
+  HINTS ${_root}/include NO_DEFAULT_PATH)
 find_library(LibTorch_cpu_LIBRARY torch_cpu
-  HINTS ${LIBTORCH_ROOT}/lib NO_DEFAULT_PATH)
+  HINTS ${_root}/lib NO_DEFAULT_PATH)
 find_library(LibTorch_c10_LIBRARY c10
-  HINTS ${LIBTORCH_ROOT}/lib NO_DEFAULT_PATH)
+  HINTS ${_root}/lib NO_DEFAULT_PATH)
 find_library(LibTorch_cuda_LIBRARY torch_cuda
-  HINTS ${LIBTORCH_ROOT}/lib NO_DEFAULT_PATH)
+  HINTS ${_root}/lib NO_DEFAULT_PATH)
 find_library(LibTorch_c10_cuda_LIBRARY c10_cuda
-  HINTS ${LIBTORCH_ROOT}/lib NO_DEFAULT_PATH)
+  HINTS ${_root}/lib NO_DEFAULT_PATH)
 # The CUDA wheels put their headers and libraries beside torch/.
 find_path(LibTorch_CUDA_INCLUDE_DIR cuda_runtime_api.h
-  HINTS ${LIBTORCH_ROOT}/../nvidia/cu13/include
-        ${LIBTORCH_ROOT}/../nvidia/cuda_runtime/include)
+  HINTS ${_root}/../nvidia/cu13/include
+        ${_root}/../nvidia/cuda_runtime/include)
 
 if(LibTorch_INCLUDE_DIR)
   set(_version_file ${LibTorch_INCLUDE_DIR}/torch/headeronly/version.h)
@@ -46,7 +57,7 @@ find_package_handle_standard_args(LibTorch
   REQUIRED_VARS LibTorch_cpu_LIBRARY LibTorch_c10_LIBRARY LibTorch_INCLUDE_DIR
   VERSION_VAR LibTorch_VERSION
   REASON_FAILURE_MESSAGE
-  "run scripts/setup.sh, or pass -DLIBTORCH_ROOT=<folder with include/ and lib/>")
+  "nothing usable in ${LIBTORCH_ROOT}: run scripts/setup.sh, or pass -DLIBTORCH_ROOT=<folder with include/ and lib/>")
 
 if(LibTorch_FOUND AND NOT TARGET LibTorch::cpu)
   if(LibTorch_VERSION AND LibTorch_VERSION VERSION_LESS 2.8)
