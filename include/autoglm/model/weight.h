@@ -60,6 +60,10 @@ at::Tensor select_rows(const Weight& weight, const at::Tensor& ids,
 at::Tensor apply_linear(const at::Tensor& x, const Weight& weight,
                         const at::Tensor& bias);
 
+/// What apply_linear runs for `rows` rows of x: "dense", "packed avx512" (also
+/// avx2, scalar), or "dequantize + gemm", which is no low-bit kernel.
+const char* linear_kernel(const Weight& weight, std::int64_t rows);
+
 /// Packs codes uint8 [out, in] (values < 2^bits) with scales [out, groups]
 /// and, when asymmetric, zeros uint8 [out, groups].
 QuantizedWeight pack_weight(const at::Tensor& codes, const at::Tensor& scales,
