@@ -1,0 +1,71 @@
+#include "autoglm/text/corpus.h"
+
+#include "autoglm/core/file.h"
+#include "autoglm/core/log.h"
+#include "tests/support/temporary_folder.h"
+#include "tests/support/throws.h"
+
+using namespace autoglm;
+using autoglm::test::error_of;
+using autoglm::test::TemporaryFolder;
+
+namespace {
+const std::filesystem::path kSource = AUTOGLM_SOURCE_DIR;
+}
+
+TEST_CASE("corpus: json lines hold text or messages") {
+  const TemporaryFolder folder;
+  write_file_atomically(folder / "a.jsonl",
+                        "{\"text\": \"one\"}\n\n"
+                        "{\"messages\": [{\"role\": \"user\", \"content\": "
+                        "\"hi\"}, {\"role\": \"assistant\", \"content\": "
+                        "\"ho\"}]}\n");
+  CHECK(read_corpus(folder / "a.jsonl") ==
+        std::vector<std::string>{"one", "<|user|>\nhi<|assistant|>\nho"});
+}
+
+TEST_CASE("corpus: a bad line is named by file and number") {
+  const TemporaryFolder folder;
+  const std::string file = (folder / "a.jsonl").string();
+  write_file_atomically(folder / "a.jsonl", "{\"text\": \"one\"}\n{\"x\": 1}\n");
+  CHECK(error_of(ErrorKind::kInput, [&] { read_corpus(folder / "a.jsonl"); }) ==
+        file + ":2: an object with 'text' or 'messages' was expected");
+  write_file_atomically(folder / "b.txt", "a\xFF");
+  CHECK(error_of(ErrorKind::kInput, [&] { read_corpus(folder / "b.txt"); }) ==
+        (folder / "b.txt").string() + ": the text is not valid UTF-8");
+  write_file_atomically(folder / "c.csv", "a");
+  error_of(ErrorKind::kInput, [&] { read_corpus(folder / "c.csv"); });
+}
+
+TEST_CASE("windows: consecutive runs of the text, none overlapping") {
+  set_log_level(LogLevel::kError);
+  const TemporaryFolder folder;
+  const Tokenizer tokenizer = Tokenizer::load(kSource / "examples/glm-books");
+  const std::string text = "It was the best of times, it was the worst of times.";
+  write_file_atomically(folder / "a.txt", text);
+  const std::vector<TokenId> ids = tokenizer.encode(text);
+  const TokenWindows windows = make_windows(tokenizer, folder / "a.txt", 0, 4);
+  CHECK(windows.prefix == tokenizer.prefix());
+  CHECK(windows.count() == static_cast<std::int64_t>(ids.size() / 4));
+  std::vector<TokenId> joined;
+  for (const auto& window : windows.windows)
+    joined.insert(joined.end(), window.begin(), window.end());
+  CHECK(std::equal(joined.begin(), joined.end(), ids.begin()));
+  CHECK(tokenizer.decode(joined).size() == windows.text_bytes);
+
+  const TokenWindows part = windows.slice(1, 2, tokenizer);
+  CHECK(part.windows[0] == windows.windows[1]);
+  CHECK(part.text_bytes == tokenizer.decode(part.windows[0]).size());
+}
+
+TEST_CASE("windows: too little text is an error, less than asked a warning") {
+  const TemporaryFolder folder;
+  const Tokenizer tokenizer = Tokenizer::load(kSource / "examples/glm-books");
+  write_file_atomically(folder / "a.txt", "one two three");
+  const std::string text = error_of(ErrorKind::kInput, [&] {
+    make_windows(tokenizer, folder / "a.txt", 1, 100);
+  });
+  CHECK(text.find("tokens are fewer than one window of 100") !=
+        std::string::npos);
+  CHECK(make_windows(tokenizer, folder / "a.txt", 50, 1).count() < 50);
+}
