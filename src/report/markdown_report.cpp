@@ -1,0 +1,248 @@
+// report.md: the facts of report.html for a terminal, a pull request, a wiki.
+#include <algorithm>
+#include <cctype>
+
+#include "autoglm/core/text.h"
+#include "autoglm/report/report.h"
+#include "report/charts.h"
+#include "report/facts.h"
+#include "report/notes.h"
+
+namespace autoglm::report {
+namespace {
+
+bool is_letter(char c) {
+  return std::isalnum(static_cast<unsigned char>(c)) != 0;
+}
+
+// Text inside a Markdown paragraph or cell: no markup, no line breaks. What
+// Markdown takes literally anyway (names_with_underscores, "<= 2") stays
+// readable as it is.
+std::string plain(std::string_view text) {
+  std::string out;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    const char before = i > 0 ? text[i - 1] : ' ';
+    const char after = i + 1 < text.size() ? text[i + 1] : ' ';
+    if (c == '\n' || c == '\r') {
+      out += ' ';
+    } else if (c == '<' && (is_letter(after) || after == '/' || after == '!')) {
+      out += "&lt;";
+    } else {
+      const bool inside_word = is_letter(before) && is_letter(after);
+      if (c == '*' || c == '`' || c == '[' || c == '\\' ||
+          (c == '_' && !inside_word))
+        out += '\\';
+      out += c;
+    }
+  }
+  return out;
+}
+
+// Text between backquotes, or fenced; the fence is longer than any inside.
+std::string fenced(const std::string& text, const char* language) {
+  std::size_t longest = 2, run = 0;
+  for (const char c : text) {
+    run = c == '`' ? run + 1 : 0;
+    longest = std::max(longest, run);
+  }
+  const std::string fence(longest + 1, '`');
+  return fence + language + "\n" + text + (text.ends_with('\n') ? "" : "\n") +
+         fence + "\n\n";
+}
+
+std::string before_and_after(const Record& record) {
+  const std::vector<Comparison> rows = compare(record);
+  if (rows.empty()) return "No pass finished: nothing to compare.\n\n";
+  TextTable table(
+      {"measure", "better", "before", last_state_name(record), "change"});
+  for (const Comparison& row : rows)
+    table.add_row({row.measure, row.better, row.before,
+                   row.after + (row.simulated ? " (simulated)" : ""),
+                   row.change});
+  std::string out = table.markdown() + "\n";
+  const std::string note = evaluation_note(record);
+  if (!note.empty()) out += plain(note) + "\n\n";
+  return out;
+}
+
+std::string constraint_table(const Record& record) {
+  if (record.constraints.empty()) return "";
+  TextTable table({"constraint", "limit", "measured", "", "margin"});
+  for (const ConstraintRecord& constraint : record.constraints) {
+    const Verdict v = judge(constraint);
+    table.add_row({plain(v.measure), plain(v.limit), v.measured,
+                   v.met ? "met" : "**NOT MET**", v.margin});
+  }
+  return "## Constraints\n\n" + table.markdown() + "\n";
+}
+
+std::string size_table(const Record& record) {
+  if (record.before.parts.empty()) return "";
+  std::vector<std::string> columns = {"part", "original"};
+  std::vector<const ModelRecord*> models = {&record.before};
+  for (const StepRecord& step : record.steps) {
+    if (!step.after) continue;
+    columns.push_back(plain(step.name));
+    models.push_back(&*step.after);
+  }
+  TextTable table(columns);
+  for (const PartStyle& part : part_styles()) {
+    std::vector<std::string> row = {part.part};
+    bool any = false;
+    for (const ModelRecord* model : models) {
+      std::uint64_t bytes = 0;
+      for (const auto& [name, value] : model->parts)
+        if (name == part.part) bytes += value;
+      any = any || bytes > 0;
+      row.push_back(format_bytes(bytes));
+    }
+    if (any) table.add_row(row);
+  }
+  std::vector<std::string> total = {"all"};
+  for (const ModelRecord* model : models)
+    total.push_back(format_bytes(model->weight_bytes));
+  table.add_row(total);
+  return "## Size\n\n" + table.markdown() + "\n";
+}
+
+std::string loss_table(const Record& record) {
+  TextTable table({"step", "perplexity", "bits per byte", "KL (nats)",
+                   "top-1 agreement", "accuracy retention", "time"});
+  if (record.before.scorecard) {
+    const Scorecard& s = *record.before.scorecard;
+    table.add_row({"original", fmt::format("{:.3f}", s.perplexity),
+                   fmt::format("{:.4f}", s.bits_per_byte), "0", percent(1),
+                   percent(1), ""});
+  }
+  bool any = false;
+  for (const StepRecord& step : record.steps) {
+    if (!step.after || !step.after->scorecard) continue;
+    any = true;
+    const Scorecard& s = *step.after->scorecard;
+    const auto& d = s.divergence;
+    table.add_row({plain(step.name), fmt::format("{:.3f}", s.perplexity),
+                   fmt::format("{:.4f}", s.bits_per_byte),
+                   d ? fmt::format("{:.3g}", d->kl) : "",
+                   d ? percent(d->top1_agreement) : "",
+                   d ? percent(d->accuracy_retention) : "",
+                   format_duration(step.seconds)});
+  }
+  return any ? "## Loss after each step\n\n" + table.markdown() + "\n" : "";
+}
+
+std::string layer_table(const Record& record) {
+  const ModelRecord* after = last_state(record);
+  if (after == nullptr || after->linears.empty()) return "";
+  std::string out = "## Layers\n\n";
+  if (!after->blocks.empty()) {
+    TextTable table(
+        {"block", "query heads", "key/value heads", "feed-forward"});
+    const auto pair = [](std::int64_t then, std::int64_t now) {
+      return then == now ? std::to_string(now)
+                         : fmt::format("{} (was {})", now, then);
+    };
+    for (std::size_t i = 0; i < after->blocks.size(); ++i) {
+      const ModelRecord::Widths& now = after->blocks[i];
+      const ModelRecord::Widths& then =
+          i < record.before.blocks.size() ? record.before.blocks[i] : now;
+      table.add_row({std::to_string(i), pair(then.query_heads, now.query_heads),
+                     pair(then.kv_heads, now.kv_heads),
+                     pair(then.ffn, now.ffn)});
+    }
+    out += table.markdown() + "\n";
+  }
+  TextTable table({"matrix", "out x in", "format", "bits", "bytes"});
+  for (const LinearRecord& linear : after->linears)
+    table.add_row({plain(linear.name),
+                   fmt::format("{} x {}", linear.out, linear.in),
+                   plain(linear.format), fmt::format("{:.3g}", linear.bits),
+                   format_bytes(linear.bytes)});
+  return out + table.markdown() + "\n";
+}
+
+std::string latency_table(const Record& record) {
+  if (!record.after || !record.before.latency || !record.after->latency)
+    return "";
+  const Latency& latency = *record.after->latency;
+  TextTable table({"phase", "model", "median", "p90", "p99", "kernel", "GB/s",
+                   "of copy bandwidth"});
+  const auto add = [&](const char* model, const LatencyPhase& phase) {
+    if (phase.median_ms <= 0) return;
+    table.add_row({phase.phase, model,
+                   milliseconds(phase.median_ms) +
+                       (phase.simulated ? " (simulated)" : ""),
+                   milliseconds(phase.p90_ms), milliseconds(phase.p99_ms),
+                   plain(phase.kernel),
+                   fmt::format("{:.1f}", phase.achieved_gb_s),
+                   percent(phase.bandwidth_share, 0)});
+  };
+  add("before", record.before.latency->prefill);
+  add("after", latency.prefill);
+  add("before", record.before.latency->decode);
+  add("after", latency.decode);
+  return fmt::format(
+      "## Latency\n\nPrompt {} tokens, batch {}, {}, {}.\n\n{}\n",
+      latency.prompt, latency.batch, plain(latency.device),
+      plain(latency.dtype), table.markdown());
+}
+
+std::string step_list(const Record& record) {
+  if (record.steps.empty()) return "";
+  std::string out = "## Steps\n\n";
+  for (std::size_t i = 0; i < record.steps.size(); ++i) {
+    const StepRecord& step = record.steps[i];
+    out +=
+        fmt::format("### {}. {}: {} in {}{}\n\n", i + 1, plain(step.name),
+                    plain(step.status), format_duration(step.seconds),
+                    step.resumed ? ", taken over from an interrupted run" : "");
+    if (!step.error.empty()) out += fenced(step.error, "");
+    if (step.params.is_object() && !step.params.empty())
+      out += plain(one_line(step.params)) + "\n\n";
+    const Notes notes = arrange_notes(step.notes);
+    for (const auto& [name, value] : notes.lines)
+      out += fmt::format("- {}: {}\n", plain(name), plain(value));
+    if (!notes.lines.empty()) out += "\n";
+    for (const NoteTable& note : notes.tables) {
+      TextTable table(note.header);
+      for (auto row : note.rows) {
+        for (std::string& cell : row) cell = plain(cell);
+        table.add_row(std::move(row));
+      }
+      out += fmt::format("{}:\n\n{}\n", plain(note.name), table.markdown());
+    }
+  }
+  return out;
+}
+
+std::string document(const Record& record) {
+  std::string out = fmt::format("# autoglm: {} to {}\n\n**{}.** {}\n\n",
+                                plain(record.model), plain(record.output),
+                                plain(record.status), status_sentence(record));
+  if (!record.error.empty()) out += fenced(record.error, "");
+  out += before_and_after(record);
+  out += constraint_table(record);
+  out += size_table(record);
+  out += loss_table(record);
+  out += layer_table(record);
+  out += latency_table(record);
+  out += step_list(record);
+  out += "## Where the numbers come from\n\n";
+  for (const auto& [name, value] : provenance(record))
+    out += fmt::format("- {}: {}\n", plain(name), plain(value));
+  const std::string yaml = resolved_yaml(record);
+  if (!yaml.empty()) out += "\n" + fenced(yaml, "yaml");
+  while (out.ends_with("\n\n")) out.pop_back();
+  return out;
+}
+
+}  // namespace
+}  // namespace autoglm::report
+
+namespace autoglm {
+
+std::string report_markdown(const Record& record) {
+  return report::document(record);
+}
+
+}  // namespace autoglm
