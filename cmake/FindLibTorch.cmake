@@ -17,7 +17,7 @@ set(LIBTORCH_ROOT "${PROJECT_SOURCE_DIR}/build/libtorch" CACHE PATH
 file(REAL_PATH "${LIBTORCH_ROOT}" _root)
 if(NOT "${_root}" STREQUAL "${LibTorch_searched}")
   foreach(_found INCLUDE_DIR cpu_LIBRARY c10_LIBRARY cuda_LIBRARY
-          c10_cuda_LIBRARY CUDA_INCLUDE_DIR)
+          c10_cuda_LIBRARY CUDA_INCLUDE_DIR cudart_LIBRARY)
     unset(LibTorch_${_found} CACHE)
   endforeach()
   set(LibTorch_searched "${_root}" CACHE INTERNAL "Where the results are from")
@@ -36,6 +36,9 @@ find_library(LibTorch_c10_cuda_LIBRARY c10_cuda
 find_path(LibTorch_CUDA_INCLUDE_DIR cuda_runtime_api.h
   HINTS ${_root}/../nvidia/cu13/include
         ${_root}/../nvidia/cuda_runtime/include)
+find_library(LibTorch_cudart_LIBRARY NAMES cudart libcudart.so.13 libcudart.so.12
+  HINTS ${_root}/../nvidia/cu13/lib
+        ${_root}/../nvidia/cuda_runtime/lib)
 
 if(LibTorch_INCLUDE_DIR)
   set(_version_file ${LibTorch_INCLUDE_DIR}/torch/headeronly/version.h)
@@ -81,15 +84,16 @@ if(LibTorch_FOUND AND NOT TARGET LibTorch::cpu)
     target_link_options(LibTorch::cpu INTERFACE -Wl,-rpath,${_dir})
   endforeach()
 
-  if(LibTorch_cuda_LIBRARY AND LibTorch_CUDA_INCLUDE_DIR)
+  if(LibTorch_cuda_LIBRARY AND LibTorch_CUDA_INCLUDE_DIR
+     AND LibTorch_cudart_LIBRARY)
     add_library(LibTorch::cuda INTERFACE IMPORTED)
     target_include_directories(LibTorch::cuda SYSTEM INTERFACE
       ${LibTorch_CUDA_INCLUDE_DIR})
     target_link_libraries(LibTorch::cuda INTERFACE LibTorch::cpu
       -Wl,--no-as-needed ${LibTorch_cuda_LIBRARY} ${LibTorch_c10_cuda_LIBRARY}
-      -Wl,--as-needed)
+      ${LibTorch_cudart_LIBRARY} -Wl,--as-needed)
   endif()
 endif()
 mark_as_advanced(LibTorch_INCLUDE_DIR LibTorch_cpu_LIBRARY
   LibTorch_c10_LIBRARY LibTorch_cuda_LIBRARY LibTorch_c10_cuda_LIBRARY
-  LibTorch_CUDA_INCLUDE_DIR)
+  LibTorch_CUDA_INCLUDE_DIR LibTorch_cudart_LIBRARY)

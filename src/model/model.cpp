@@ -5,22 +5,40 @@
 namespace autoglm {
 namespace {
 
-at::Tensor convert(const at::Tensor& tensor, at::Device device,
-                   at::ScalarType dtype) {
-  if (!tensor.defined() || !at::isFloatingType(tensor.scalar_type()))
-    return tensor.defined() ? tensor.to(device) : tensor;
-  return tensor.to(device, dtype);
+using Dtype = std::optional<at::ScalarType>;  // none: as it is
+
+at::Tensor convert(const at::Tensor& tensor, at::Device device, Dtype dtype) {
+  if (!tensor.defined()) return tensor;
+  if (!dtype || !at::isFloatingType(tensor.scalar_type()))
+    return tensor.to(device);
+  return tensor.to(device, *dtype);
 }
 
-Weight convert(const Weight& weight, at::Device device, at::ScalarType dtype) {
+Weight convert(const Weight& weight, at::Device device, Dtype dtype) {
   if (const auto* dense = std::get_if<DenseWeight>(&weight))
     return DenseWeight{convert(dense->value, device, dtype)};
   return to_device(weight, device);
 }
 
-Linear convert(const Linear& linear, at::Device device, at::ScalarType dtype) {
+Linear convert(const Linear& linear, at::Device device, Dtype dtype) {
   return {convert(linear.weight, device, dtype),
           convert(linear.bias, device, dtype)};
+}
+
+Model convert(Model model, at::Device device, Dtype dtype) {
+  model.embedding = convert(model.embedding, device, dtype);
+  for (Block& block : model.blocks) {
+    for (at::Tensor* norm : {&block.input_norm, &block.after_attention_norm,
+                             &block.middle_norm, &block.after_mlp_norm})
+      *norm = convert(*norm, device, dtype);
+    for (Linear* linear :
+         {&block.attention.query, &block.attention.key, &block.attention.value,
+          &block.attention.output, &block.mlp.gate_up, &block.mlp.down})
+      *linear = convert(*linear, device, dtype);
+  }
+  model.final_norm = convert(model.final_norm, device, dtype);
+  if (model.head) model.head = convert(*model.head, device, dtype);
+  return model;
 }
 
 }  // namespace
@@ -52,20 +70,11 @@ const Weight& head_weight(const Model& model) {
 }
 
 Model to_compute(const Model& model, at::Device device, at::ScalarType dtype) {
-  Model out = model;
-  out.embedding = convert(model.embedding, device, dtype);
-  for (Block& block : out.blocks) {
-    for (at::Tensor* norm : {&block.input_norm, &block.after_attention_norm,
-                             &block.middle_norm, &block.after_mlp_norm})
-      *norm = convert(*norm, device, dtype);
-    for (Linear* linear :
-         {&block.attention.query, &block.attention.key, &block.attention.value,
-          &block.attention.output, &block.mlp.gate_up, &block.mlp.down})
-      *linear = convert(*linear, device, dtype);
-  }
-  out.final_norm = convert(out.final_norm, device, dtype);
-  if (out.head) out.head = convert(*out.head, device, dtype);
-  return out;
+  return convert(model, device, dtype);
+}
+
+Model to_device(const Model& model, at::Device device) {
+  return convert(model, device, std::nullopt);
 }
 
 }  // namespace autoglm

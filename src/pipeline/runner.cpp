@@ -106,33 +106,6 @@ void check_output(const Recipe& recipe, const RunOptions& options) {
                      output.string()));
 }
 
-at::Tensor to_meta(const at::Tensor& tensor) {
-  return tensor.defined() ? tensor.to(at::kMeta) : tensor;
-}
-
-Linear to_meta(const Linear& linear) {
-  return {to_device(linear.weight, at::kMeta), to_meta(linear.bias)};
-}
-
-// The model's shapes and forms, without data.
-Model shapes_of(Model model) {
-  model.embedding = to_device(model.embedding, at::kMeta);
-  for (Block& block : model.blocks) {
-    for (at::Tensor* norm :
-         {&block.input_norm, &block.after_attention_norm, &block.middle_norm,
-          &block.after_mlp_norm})
-      *norm = to_meta(*norm);
-    for (Linear* linear :
-         {&block.attention.query, &block.attention.key, &block.attention.value,
-          &block.attention.output, &block.mlp.gate_up, &block.mlp.down})
-      *linear = to_meta(*linear);
-  }
-  model.final_norm = to_meta(model.final_norm);
-  if (model.head) model.head = to_meta(*model.head);
-  for (auto& [name, tensor] : model.extra) tensor = to_meta(tensor);
-  return model;
-}
-
 // Everything of one run that its steps share.
 struct Run {
   const Recipe& recipe;
@@ -363,7 +336,7 @@ void run_all(Run& run, Clock::time_point start) {
 
 Plan plan_recipe(const Recipe& recipe, const Model& model) {
   Plan plan;
-  Model shapes = shapes_of(model);
+  Model shapes = to_device(model, at::kMeta);  // without data
   plan.before = footprint(shapes);
   for (const Step& step : recipe.steps) {
     with_context([&] { return fmt::format("in the pass '{}'", step.name); },

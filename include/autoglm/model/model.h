@@ -89,6 +89,9 @@ std::vector<std::string> select_linears(
 /// on `device`.
 Model to_compute(const Model& model, at::Device device, at::ScalarType dtype);
 
+/// A copy on `device`, every tensor in the dtype it has.
+Model to_device(const Model& model, at::Device device);
+
 /// Checks that shapes fit each other and all numbers are finite. Throws
 /// kNumeric for NaN or infinity, kInternal for shapes, with the tensor's name.
 void verify_model(const Model& model);

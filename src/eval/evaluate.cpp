@@ -1,0 +1,104 @@
+#include "autoglm/eval/evaluate.h"
+
+#include <ATen/core/grad_mode.h>
+
+#include <algorithm>
+#include <optional>
+
+#include "autoglm/core/error.h"
+#include "autoglm/core/progress.h"
+#include "autoglm/core/text.h"
+#include "autoglm/model/forward.h"
+#include "eval/metrics.h"
+
+namespace autoglm {
+namespace {
+
+// Final hidden states of the positions that predict text: [n, H].
+at::Tensor text_states(const Model& model, const at::Tensor& ids,
+                       std::int64_t prefix, at::ScalarType dtype) {
+  const AttentionContext context = attention_context(model, ids);
+  at::Tensor x = embed(model, ids, dtype);
+  for (std::size_t i = 0; i < model.blocks.size(); ++i)
+    x = block_forward(model, model.blocks[i], static_cast<std::int64_t>(i), x,
+                      context);
+  // The last prefix token predicts the first text token, the last text token
+  // predicts nothing.
+  const std::int64_t first = std::max<std::int64_t>(0, prefix - 1);
+  return x.narrow(1, first, ids.size(1) - 1 - first).flatten(0, 1);
+}
+
+}  // namespace
+
+at::Tensor window_ids(const TokenWindows& windows) {
+  const auto prefix = static_cast<std::int64_t>(windows.prefix.size());
+  at::Tensor ids =
+      at::empty({windows.count(), prefix + windows.length}, at::kLong);
+  std::int64_t* out = ids.data_ptr<std::int64_t>();
+  for (const auto& window : windows.windows) {
+    out = std::copy(windows.prefix.begin(), windows.prefix.end(), out);
+    out = std::copy(window.begin(), window.end(), out);
+  }
+  return ids;
+}
+
+Scorecard evaluate(const Model& model, const TokenWindows& windows,
+                   const Model* original, const EvaluateOptions& options) {
+  const at::NoGradGuard no_grad;
+  AUTOGLM_ENSURE(windows.count() > 0);
+  if (windows.prefix.empty() && windows.length < 2)
+    fail(ErrorKind::kConfig,
+         "windows of one token predict nothing without prefix tokens");
+  const Model compute = to_compute(model, options.device, options.dtype);
+  std::optional<Model> reference;
+  if (original != nullptr)
+    reference = to_compute(*original, options.device, options.dtype);
+  if (reference &&
+      reference->architecture.vocabulary != compute.architecture.vocabulary)
+    fail(ErrorKind::kInput,
+         fmt::format("the vocabularies differ: {} and {}",
+                     compute.architecture.vocabulary,
+                     reference->architecture.vocabulary));
+  const auto prefix = static_cast<std::int64_t>(windows.prefix.size());
+  const std::int64_t first = std::max<std::int64_t>(1, prefix);
+  const at::Tensor all = window_ids(windows);
+  MetricSums sums;
+  Progress progress("evaluating", windows.count(), "windows");
+  for (std::int64_t at = 0; at < windows.count(); at += options.batch) {
+    const std::int64_t n = std::min(options.batch, windows.count() - at);
+    const at::Tensor ids = all.narrow(0, at, n).to(options.device);
+    const at::Tensor targets =
+        ids.narrow(1, first, ids.size(1) - first).flatten();
+    const at::Tensor x = text_states(compute, ids, prefix, options.dtype);
+    at::Tensor x_original;
+    if (reference)
+      x_original = text_states(*reference, ids, prefix, options.dtype);
+    // The head is applied to a few positions at a time: at GLM's vocabulary
+    // the logits of a whole batch would not fit.
+    const std::int64_t step = std::max<std::int64_t>(
+        1, (std::int64_t{1} << 25) / compute.architecture.vocabulary);
+    with_context(
+        [&] {
+          return fmt::format("in the evaluation windows {} to {}", at,
+                             at + n - 1);
+        },
+        [&] {
+          for (std::int64_t p = 0; p < x.size(0); p += step) {
+            const std::int64_t m = std::min(step, x.size(0) - p);
+            sums.add(head_forward(compute, x.narrow(0, p, m)),
+                     targets.narrow(0, p, m),
+                     reference ? head_forward(*reference,
+                                              x_original.narrow(0, p, m))
+                               : at::Tensor());
+          }
+        });
+    progress.step(n);
+  }
+  Scorecard out = sums.scorecard(windows.text_bytes);
+  out.data = windows.source;
+  out.windows = windows.count();
+  out.length = windows.length;
+  return out;
+}
+
+}  // namespace autoglm
