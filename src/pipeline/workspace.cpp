@@ -1,13 +1,13 @@
 #include "pipeline/workspace.h"
 
 #include <fcntl.h>
-#include <fmt/format.h>
 #include <sys/file.h>
 #include <unistd.h>
 
 #include "autoglm/core/error.h"
 #include "autoglm/core/file.h"
 #include "autoglm/core/log.h"
+#include "autoglm/core/text.h"
 #include "autoglm/model/checkpoint.h"
 
 namespace autoglm {
