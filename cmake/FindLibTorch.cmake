@@ -70,9 +70,11 @@ if(LibTorch_FOUND AND NOT TARGET LibTorch::cpu)
   file(GLOB _nvidia_lib LIST_DIRECTORIES true
        ${_torch_lib}/../../nvidia/*/lib)
   add_library(LibTorch::cpu INTERFACE IMPORTED)
-  target_include_directories(LibTorch::cpu SYSTEM INTERFACE
-    ${LibTorch_INCLUDE_DIR}
-    ${LibTorch_INCLUDE_DIR}/torch/csrc/api/include)
+  # After the system's own folders: the wheel ships a copy of fmt whose library
+  # is not there, and it must not hide the one we link.
+  target_compile_options(LibTorch::cpu INTERFACE
+    "SHELL:-idirafter ${LibTorch_INCLUDE_DIR}"
+    "SHELL:-idirafter ${LibTorch_INCLUDE_DIR}/torch/csrc/api/include")
   target_link_libraries(LibTorch::cpu INTERFACE
     ${LibTorch_cpu_LIBRARY} ${LibTorch_c10_LIBRARY})
   # The CUDA wheel's torch_cpu refers to CUDA runtime libraries that sit in

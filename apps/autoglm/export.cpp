@@ -2,6 +2,7 @@
 #include <filesystem>
 #include <memory>
 
+#include "autoglm/core/error.h"
 #include "autoglm/core/file.h"
 #include "autoglm/core/text.h"
 #include "autoglm/export/dense.h"

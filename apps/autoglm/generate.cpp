@@ -3,6 +3,8 @@
 
 #include <memory>
 
+#include "autoglm/core/error.h"
+#include "autoglm/core/text.h"
 #include "autoglm/eval/accelerator.h"
 #include "autoglm/model/checkpoint.h"
 #include "autoglm/pipeline/text_data.h"

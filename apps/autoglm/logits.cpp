@@ -1,6 +1,9 @@
 // autoglm logits: the raw forward pass, file to file, for parity checks.
+#include <ATen/core/grad_mode.h>
+
 #include <memory>
 
+#include "autoglm/core/error.h"
 #include "autoglm/core/text.h"
 #include "autoglm/eval/accelerator.h"
 #include "autoglm/formats/safetensors.h"

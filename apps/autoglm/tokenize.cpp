@@ -1,6 +1,7 @@
 // autoglm tokenize: text to ids, one JSON list per input; --decode goes back.
 #include <memory>
 
+#include "autoglm/core/error.h"
 #include "autoglm/core/file.h"
 #include "autoglm/core/text.h"
 #include "autoglm/text/tokenizer.h"

@@ -1,0 +1,52 @@
+// Second moments of what a matrix receives, in the original model and in the
+// model compressed so far. For a linear layer they hold all that a squared
+// error over the calibration data can ask:
+//   || W X - V Z ||^2 = tr(W Sxx W') - 2 tr(W Sxz V') + tr(V Szz V')
+// with X the original and Z the compressed stream's inputs. Fitting against
+// them is full-batch, exact and independent of the number of tokens.
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include "autoglm/model/walk.h"
+
+namespace autoglm {
+
+/// The places in a block where matrices take their input.
+enum class Site { kAttention, kOutput, kMlp, kDown };
+
+/// Sums over tokens; [in, in] fp32 on the model's device.
+struct Moments {
+  at::Tensor original;    // Sxx
+  at::Tensor cross;       // Sxz: original rows, compressed columns
+  at::Tensor compressed;  // Szz
+  double tokens = 0;
+
+  /// x, z: [..., in].
+  void add(const at::Tensor& x, const at::Tensor& z);
+};
+
+/// For fitting, and for judging the fit on data it did not see.
+struct SplitMoments {
+  Moments fit;
+  Moments held_out;
+};
+
+/// How many of `batches` batches are held out: the last tenth, at least one;
+/// with a single batch that one serves for both.
+std::size_t held_out_batches(std::size_t batches);
+
+/// Runs `visit.original` and `working` (the block as compressed so far, with
+/// the site's input width unchanged) over their streams.
+SplitMoments collect_moments(const Model& model, const BlockVisit& visit,
+                             const Block& working, Site site);
+
+/// || W X - V Z ||^2 / || W X ||^2; W, V: [out, in].
+double relative_error(const at::Tensor& original, const at::Tensor& changed,
+                      const Moments& moments);
+
+/// A symmetric positive definite system solved in fp64: [n, n], [n, m]. Adds
+/// more to the diagonal until the factorization succeeds.
+at::Tensor solve_spd(const at::Tensor& matrix, const at::Tensor& right);
+
+}  // namespace autoglm

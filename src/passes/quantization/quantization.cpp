@@ -1,0 +1,322 @@
+// Store weights as packed integers.
+//
+//   rtn       nearest rounding with scales from the extremes; needs no data
+//   adaquant  learned rounding and scales, layer by layer through the blocks:
+//             inputs from the model quantized so far, targets from the original
+//
+// Biases and norms stay in floating point. The matrices that share an input
+// (query, key, value) share its moments; gate and up are one matrix. The head
+// is fitted on the final norm's output; the embedding has no input, its scales
+// are chosen for the least squared error of its rows.
+#include <ATen/core/grad_mode.h>
+
+#include <set>
+
+#include "autoglm/core/error.h"
+#include "autoglm/core/log.h"
+#include "autoglm/core/progress.h"
+#include "autoglm/core/text.h"
+#include "autoglm/passes/pass.h"
+#include "passes/quantization/adaquant.h"
+
+namespace autoglm::passes {
+namespace {
+
+class Quantization final : public Pass {
+ public:
+  struct Options {
+    std::int64_t bits = 8;
+    std::string method = "adaquant";
+    std::int64_t group_size = 0;
+    bool symmetric = true;
+    std::vector<std::string> target_layers = {"*"};
+    std::int64_t head_bits = 8;
+    std::int64_t embedding_bits = 8;
+    std::int64_t iterations = -1;
+    double code_rate = 0.02;
+    double scale_rate = 0.001;
+    bool scale_search = true;
+    bool error_feedback = true;
+
+    template <class Field>
+    void visit(Field&& field) {
+      field("bits", bits, "width of a code", Range{2, 8});
+      field("method", method,
+            "adaquant: learned rounding and scales; rtn: nearest rounding",
+            Choices{"adaquant", "rtn"});
+      field("group_size", group_size,
+            "inputs that share a scale; -1: a whole row; 0: a row for 8 bits, "
+            "else the largest of 128, 64, 32, 16 that divides",
+            Range{-1, 65536});
+      field("symmetric", symmetric, "no zero points");
+      field("target_layers", target_layers,
+            "matrices to quantize; globs over layer names");
+      field("head_bits", head_bits,
+            "width for the output head, when selected; 0: leave it",
+            Range{0, 8});
+      field("embedding_bits", embedding_bits,
+            "width for the embedding, when selected; 0: leave it",
+            Range{0, 8});
+      field("iterations", iterations,
+            "adaquant: Adam steps per matrix; -1: 200, or 30 from 7 bits up",
+            Range{-1, 100000});
+      field("code_rate", code_rate,
+            "adaquant: learning rate of the codes, in grid steps",
+            Range{0, 1});
+      field("scale_rate", scale_rate,
+            "adaquant: learning rate of the logarithm of the scales",
+            Range{0, 1});
+      field("scale_search", scale_search,
+            "adaquant: start from searched instead of full ranges");
+      field("error_feedback", error_feedback,
+            "adaquant: also start from error feedback (GPTQ)");
+    }
+  };
+
+  explicit Quantization(Options options) : options_(std::move(options)) {}
+  void run(Model& model, PassContext& context) const override;
+  void plan(Model& shapes) const override;
+  ConfigNode resolved_params() const override {
+    return options_to_config(options_);
+  }
+
+ private:
+  // The grid of every matrix to quantize, by canonical name.
+  std::map<std::string, Grid> grids(const Model& model) const;
+  AdaquantOptions adaquant_options(int bits) const;
+
+  Options options_;
+};
+
+std::int64_t bits_for(const std::string& name, std::int64_t all,
+                      std::int64_t head, std::int64_t embedding) {
+  if (name == "head") return head;
+  return name == "embedding" ? embedding : all;
+}
+
+std::int64_t automatic_group(std::int64_t bits, std::int64_t in) {
+  if (bits < 8)
+    for (const std::int64_t size : {128, 64, 32, 16})
+      if (in % size == 0) return size;
+  return in;
+}
+
+std::map<std::string, Grid> Quantization::grids(const Model& model) const {
+  std::map<std::string, Grid> out;
+  for (const std::string& name : select_linears(model, options_.target_layers)) {
+    const std::int64_t bits = bits_for(name, options_.bits, options_.head_bits,
+                                       options_.embedding_bits);
+    const Weight& weight = weight_of(model, name);
+    if (bits == 0) continue;
+    if (bits == 1)
+      fail(ErrorKind::kConfig,
+           fmt::format("quantization: {}_bits must be 0 or 2 to 8, but is 1",
+                       name));
+    if (std::holds_alternative<QuantizedWeight>(weight))
+      fail(ErrorKind::kConfig,
+           fmt::format("quantization: {} is already {}; take it out of "
+                       "target_layers",
+                       name, describe(weight)));
+    const std::int64_t in = columns(weight);
+    Grid grid;
+    grid.bits = static_cast<int>(bits);
+    grid.symmetric = options_.symmetric;
+    grid.scale_dtype = dtype(weight);
+    // A size that was asked for belongs to the width it was asked with.
+    const bool own = bits == options_.bits;
+    grid.group_size = own ? options_.group_size : 0;
+    if (grid.group_size == 0) grid.group_size = automatic_group(bits, in);
+    if (grid.group_size == -1) grid.group_size = in;
+    if (in % grid.group_size != 0) {
+      std::vector<std::int64_t> fitting;
+      for (std::int64_t size = 16; size < in; size *= 2)
+        if (in % size == 0) fitting.push_back(size);
+      fail(ErrorKind::kConfig,
+           fmt::format("quantization: the {} inputs of {} do not divide into "
+                       "groups of {}; -1 (a whole row){}{} would",
+                       in, name, grid.group_size, fitting.empty() ? "" : ", ",
+                       fmt::join(fitting, ", ")));
+    }
+    out[name] = grid;
+  }
+  return out;
+}
+
+AdaquantOptions Quantization::adaquant_options(int bits) const {
+  AdaquantOptions out;
+  // 8-bit rounding errors are so small that more steps change nothing.
+  out.iterations = options_.iterations >= 0 ? options_.iterations
+                   : bits >= 7              ? 30
+                                            : 200;
+  out.code_rate = options_.code_rate;
+  out.scale_rate = options_.scale_rate;
+  out.scale_search = options_.scale_search;
+  out.error_feedback = options_.error_feedback;
+  return out;
+}
+
+const at::Tensor& dense(const Weight& weight) {
+  return std::get<DenseWeight>(weight).value;
+}
+
+// Rounds the matrices of one model, one at a time, and keeps the notes.
+class Rounder {
+ public:
+  Rounder(const std::map<std::string, Grid>& grids, Progress& progress)
+      : grids_(grids), progress_(progress) {}
+
+  bool wants(const std::string& name) const { return grids_.contains(name); }
+
+  // Without inputs: scales from the extremes, or searched evenly.
+  Weight round(const std::string& name, const Weight& weight, bool search) {
+    const Grid& grid = grids_.at(name);
+    const at::Tensor& value = dense(weight);
+    GridFit fit = fit_min_max(value, grid);
+    const auto error = [&](const GridFit& candidate) {
+      const at::Tensor wide = value.to(at::kFloat);
+      const at::Tensor difference =
+          dequantize(nearest_codes(wide, candidate, grid), candidate, grid) -
+          wide;
+      return (difference.square().sum() / wide.square().sum().clamp_min(1e-30))
+          .item<double>();
+    };
+    const double before = error(fit);
+    if (search) fit = fit_least_error(value, {}, grid);
+    note(name, {{"error_rtn", before}, {"error", error(fit)}});
+    return pack(nearest_codes(value, fit, grid), fit, grid);
+  }
+
+  Weight round(const std::string& name, const Weight& weight,
+               const SplitMoments& moments, const AdaquantOptions& options) {
+    const Grid& grid = grids_.at(name);
+    const AdaquantResult result = adaquant(dense(weight), grid, moments, options,
+                                           [&] { progress_.step(0); });
+    note(name, {{"error_rtn", result.error_rtn},
+                {"error_start", result.error_start},
+                {"error", result.error},
+                {"learned", result.error < result.error_start}});
+    return pack(result.codes, result.fit, grid);
+  }
+
+  Json take_notes() { return std::move(notes_); }
+
+ private:
+  void note(const std::string& name, Json facts) {
+    const Grid& grid = grids_.at(name);
+    Json entry = {{"name", name},
+                  {"bits", grid.bits},
+                  {"group_size", grid.group_size}};
+    entry.update(facts);
+    notes_.push_back(std::move(entry));
+    progress_.step();
+  }
+
+  const std::map<std::string, Grid>& grids_;
+  Progress& progress_;
+  Json notes_ = Json::array();
+};
+
+// Quantizes the matrices of one block that read one site.
+void round_site(const Model& model, const BlockVisit& visit, Block& block,
+                Site site,
+                std::initializer_list<std::pair<const char*, Linear*>> linears,
+                Rounder& rounder,
+                const std::function<AdaquantOptions(const std::string&)>& with) {
+  std::optional<SplitMoments> moments;
+  for (const auto& [part, linear] : linears) {
+    const std::string name = fmt::format("layers.{}.{}", visit.layer, part);
+    if (!rounder.wants(name)) continue;
+    if (!moments) moments = collect_moments(model, visit, block, site);
+    linear->weight = rounder.round(name, linear->weight, *moments, with(name));
+  }
+}
+
+// What the head receives in both streams.
+SplitMoments head_moments(const Model& model, const Stream& original,
+                          const Stream& compressed) {
+  const std::size_t fitted =
+      original.size() - held_out_batches(original.size());
+  SplitMoments out;
+  for (std::size_t i = 0; i < original.size(); ++i)
+    (i < fitted ? out.fit : out.held_out)
+        .add(final_hidden(model, original[i]),
+             final_hidden(model, compressed[i]));
+  if (!out.held_out.original.defined()) out.held_out = out.fit;
+  return out;
+}
+
+void Quantization::run(Model& model, PassContext& context) const {
+  const at::NoGradGuard no_grad;
+  const std::map<std::string, Grid> all = grids(model);
+  const at::Device home = device(model.embedding);
+  Model work = to_device(model, context.device);
+  Progress progress(fmt::format("quantization ({})", options_.method),
+                    static_cast<std::int64_t>(all.size()), "matrices");
+  Rounder rounder(all, progress);
+  const bool data = options_.method == "adaquant" && context.calibration.defined();
+  if (options_.method == "adaquant" && !data)
+    log_warning("quantization: no calibration data; adaquant becomes a search "
+                "of scales");
+  if (!data) {
+    for (const auto& [name, grid] : all) {
+      Weight& weight = weight_of(work, name);
+      weight = rounder.round(name, weight, options_.method == "adaquant");
+    }
+  } else {
+    const auto with = [&](const std::string& name) {
+      return adaquant_options(all.at(name).bits);
+    };
+    // The walk embeds with the original table: one stream for both. The
+    // rounded table then joins the compressed model; its error is tiny.
+    const auto [original, compressed] = walk_blocks(
+        work, context.calibration.to(context.device), 8,
+        [&](const BlockVisit& visit) {
+          Block block = visit.original;
+          Attention& a = block.attention;
+          round_site(work, visit, block, Site::kAttention,
+                     {{"attention.query", &a.query},
+                      {"attention.key", &a.key},
+                      {"attention.value", &a.value}},
+                     rounder, with);
+          round_site(work, visit, block, Site::kOutput,
+                     {{"attention.output", &a.output}}, rounder, with);
+          round_site(work, visit, block, Site::kMlp,
+                     {{"mlp.gate_up", &block.mlp.gate_up}}, rounder, with);
+          round_site(work, visit, block, Site::kDown,
+                     {{"mlp.down", &block.mlp.down}}, rounder, with);
+          return block;
+        });
+    if (rounder.wants("head"))
+      work.head->weight =
+          rounder.round("head", work.head->weight,
+                        head_moments(work, original, compressed), with("head"));
+    if (rounder.wants("embedding"))
+      work.embedding = rounder.round("embedding", work.embedding, true);
+  }
+  model = to_device(work, home);
+  context.note("matrices", rounder.take_notes());
+}
+
+void Quantization::plan(Model& shapes) const {
+  for (const auto& [name, grid] : grids(shapes)) {
+    Weight& weight = weight_of(shapes, name);
+    const at::Tensor codes =
+        at::empty({rows(weight), columns(weight)},
+                  at::TensorOptions(at::kByte).device(at::kMeta));
+    const at::Tensor scales =
+        at::empty({rows(weight), columns(weight) / grid.group_size},
+                  at::TensorOptions(grid.scale_dtype).device(at::kMeta));
+    weight = pack_weight(codes, scales,
+                         grid.symmetric ? at::Tensor() : scales.to(at::kByte),
+                         grid.bits, grid.group_size);
+  }
+}
+
+}  // namespace
+
+PassInfo quantization() {
+  return describe_pass<Quantization>(
+      "quantization", "store weights as packed 2- to 8-bit integers");
+}
+
+}  // namespace autoglm::passes
