@@ -245,8 +245,10 @@ Json write_quantization_config(Json config, const Model& model) {
     scheme["dynamic"] = false;
     auto group = std::find_if(groups.begin(), groups.end(),
                               [&](const auto& g) { return g.first == scheme; });
-    if (group == groups.end())
-      group = groups.insert(groups.end(), {std::move(scheme), {}});
+    if (group == groups.end()) {
+      groups.emplace_back(std::move(scheme), std::vector<std::string>());
+      group = groups.end() - 1;
+    }
     group->second.push_back(linear.checkpoint_name);
   }
   if (groups.empty()) {

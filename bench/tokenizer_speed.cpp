@@ -1,0 +1,173 @@
+// How fast is the tokenizer, and does any text make it slow?
+//
+//   tokenizer_speed MODEL TEXT [--repeat R] [--threads N] [--ids FILE]
+//
+// One JSON line per question: loading; the whole text in one call; the text in
+// paragraphs, one call each, on one thread and on N (the tokenizer is shared);
+// one-megabyte texts made to be slow, at half and at full size. Speeds are MB
+// (10^6 bytes) of text a second, the median of R runs. --ids writes the whole
+// text's ids as little-endian int32, to be compared with another tokenizer's:
+// numpy.fromfile(FILE, "<i4").
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <cstdlib>
+#include <functional>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <vector>
+
+#include "autoglm/core/error.h"
+#include "autoglm/core/file.h"
+#include "autoglm/text/tokenizer.h"
+
+namespace {
+
+using autoglm::TokenId;
+using autoglm::Tokenizer;
+
+struct Settings {
+  std::string model, text, ids;
+  int repeat = 3;
+  int threads = static_cast<int>(std::thread::hardware_concurrency());
+};
+
+double seconds(const std::function<void()>& work) {
+  const auto start = std::chrono::steady_clock::now();
+  work();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() -
+                                       start)
+      .count();
+}
+
+double median_seconds(int repeat, const std::function<void()>& work) {
+  std::vector<double> times;
+  for (int i = 0; i < repeat; ++i) times.push_back(seconds(work));
+  std::sort(times.begin(), times.end());
+  return times[times.size() / 2];
+}
+
+void report(std::string_view what, std::size_t bytes, std::size_t tokens,
+            double time) {
+  fmt::print(
+      "{{\"what\": \"{}\", \"bytes\": {}, \"tokens\": {}, \"seconds\": {:.3f}, "
+      "\"mb_per_second\": {:.2f}}}\n",
+      what, bytes, tokens, time, static_cast<double>(bytes) / 1e6 / time);
+}
+
+// Stretches of about `size` bytes that end behind a line.
+std::vector<std::string_view> paragraphs(std::string_view text,
+                                         std::size_t size) {
+  std::vector<std::string_view> out;
+  while (!text.empty()) {
+    std::size_t end = text.size() <= size ? text.size() : text.find('\n', size);
+    end = end >= text.size() ? text.size() : end + 1;
+    out.push_back(text.substr(0, end));
+    text.remove_prefix(end);
+  }
+  return out;
+}
+
+std::size_t encode_all(const Tokenizer& tokenizer,
+                       const std::vector<std::string_view>& texts,
+                       int threads) {
+  std::vector<std::size_t> counts(static_cast<std::size_t>(threads));
+  std::vector<std::jthread> workers;
+  for (std::size_t worker = 0; worker < counts.size(); ++worker)
+    workers.emplace_back([&, worker] {
+      std::size_t count = 0;
+      for (std::size_t i = worker; i < texts.size(); i += counts.size())
+        count += tokenizer.encode(texts[i]).size();
+      counts[worker] = count;
+    });
+  workers.clear();  // joins
+  std::size_t total = 0;
+  for (const std::size_t count : counts) total += count;
+  return total;
+}
+
+void hostile_texts(const Tokenizer& tokenizer) {
+  const std::pair<const char*, const char*> units[] = {
+      {"one letter", "a"},     {"blanks", " "},
+      {"newlines", "\n"},      {"digits", "1"},
+      {"marks", "!"},          {"letters, no blank", "thequickbrownfox"},
+      {"CJK", "\u4e2d\u6587"}, {"blank, tab", " \t"}};
+  for (const auto& [name, unit] : units)
+    for (const std::size_t size : {500'000u, 1'000'000u}) {
+      std::string text;
+      while (text.size() < size) text += unit;
+      std::size_t tokens = 0;
+      const double time =
+          seconds([&] { tokens = tokenizer.encode(text).size(); });
+      report(fmt::format("hostile: {}", name), text.size(), tokens, time);
+    }
+}
+
+void run(const Settings& settings) {
+  const double load =
+      median_seconds(3, [&] { Tokenizer::load(settings.model); });
+  fmt::print("{{\"what\": \"load\", \"seconds\": {:.3f}}}\n", load);
+  const Tokenizer tokenizer = Tokenizer::load(settings.model);
+  const std::string text = autoglm::read_file(settings.text);
+
+  std::vector<TokenId> ids;
+  const double whole = median_seconds(
+      settings.repeat, [&] { ids = tokenizer.encode(text); });
+  report("whole text", text.size(), ids.size(), whole);
+  if (!settings.ids.empty())
+    autoglm::write_file_atomically(
+        settings.ids, {reinterpret_cast<const char*>(ids.data()),
+                       ids.size() * sizeof(TokenId)});
+
+  const std::vector<std::string_view> parts = paragraphs(text, 4096);
+  for (const int threads : {1, settings.threads}) {
+    std::size_t tokens = 0;
+    const double time = median_seconds(settings.repeat, [&] {
+      tokens = encode_all(tokenizer, parts, threads);
+    });
+    report(fmt::format("{} paragraphs, {} threads", parts.size(), threads),
+           text.size(), tokens, time);
+    if (threads == settings.threads) break;
+  }
+  hostile_texts(tokenizer);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  Settings settings;
+  std::vector<std::string> names;
+  for (int i = 1; i < argc; ++i) {
+    const std::string word = argv[i];
+    const bool option = word.starts_with("--") && i + 1 < argc;
+    if (option && word == "--repeat") {
+      settings.repeat = std::max(1, std::atoi(argv[++i]));
+    } else if (option && word == "--threads") {
+      settings.threads = std::atoi(argv[++i]);
+    } else if (option && word == "--ids") {
+      settings.ids = argv[++i];
+    } else {
+      names.push_back(word);
+    }
+  }
+  settings.threads = std::max(1, settings.threads);
+  if (names.size() != 2 || names[0].starts_with("--") ||
+      names[1].starts_with("--")) {
+    fmt::print(stderr,
+               "usage: tokenizer_speed MODEL TEXT [--repeat R] [--threads N] "
+               "[--ids FILE]\n");
+    return 2;
+  }
+  settings.model = names[0];
+  settings.text = names[1];
+  try {
+    run(settings);
+  } catch (const autoglm::Error& error) {
+    fmt::print(stderr, "tokenizer_speed: error: {}\n", error.what());
+    return autoglm::exit_code(error.kind());
+  }
+  return 0;
+}

@@ -1,0 +1,107 @@
+#include "autoglm/eval/latency.h"
+
+#include <cmath>
+#include <string>
+
+#include "autoglm/model/footprint.h"
+#include "tests/eval/bigram_model.h"
+#include "tests/support/throws.h"
+
+using namespace autoglm;
+using namespace autoglm::test;
+
+namespace {
+
+LatencyOptions short_run() {
+  LatencyOptions options;
+  options.prompt = 32;
+  options.generate = 3;
+  options.repeats = 2;
+  return options;
+}
+
+void check_phase(const LatencyPhase& phase, double bandwidth) {
+  INFO(phase.phase);
+  for (const double value :
+       {phase.median_ms, phase.p90_ms, phase.p99_ms, phase.achieved_gb_s,
+        phase.bandwidth_share}) {
+    CHECK(std::isfinite(value));
+    CHECK(value > 0);
+  }
+  CHECK(phase.median_ms <= phase.p90_ms);
+  CHECK(phase.p90_ms <= phase.p99_ms);
+  CHECK(phase.achieved_gb_s ==
+        Approx(static_cast<double>(phase.bytes_touched) / phase.median_ms /
+               1e6));
+  CHECK(phase.bandwidth_share == Approx(phase.achieved_gb_s / bandwidth));
+}
+
+}  // namespace
+
+TEST_CASE("latency: two models, interleaved, with their sample counts") {
+  const Model dense = short_example(2);
+  Model packed = dense;
+  for (const NamedLinear& linear : named_linears(dense))
+    if (linear.name != "embedding") round_weight(packed, linear.name, 4, 64);
+  const std::vector<Latency> both =
+      measure_latency({&dense, &packed}, short_run());
+  REQUIRE(both.size() == 2);
+  for (const Latency& latency : both) {
+    CHECK(latency.device.rfind("cpu (", 0) == 0);
+    CHECK(latency.dtype == "fp32");
+    CHECK(latency.batch == 1);
+    CHECK(latency.prompt == 32);
+    CHECK(latency.generated == 3);
+    CHECK(latency.copy_bandwidth_gb_s > 0);
+    CHECK(latency.prefill.phase == "prefill");
+    CHECK(latency.prefill.samples == 2);      // repeats
+    CHECK(latency.decode.phase == "decode");
+    CHECK(latency.decode.samples == 2 * 3);   // repeats * generate
+    check_phase(latency.prefill, latency.copy_bandwidth_gb_s);
+    check_phase(latency.decode, latency.copy_bandwidth_gb_s);
+  }
+  // One bandwidth for both, so that the shares can be compared.
+  CHECK(both[0].copy_bandwidth_gb_s == both[1].copy_bandwidth_gb_s);
+
+  CHECK(both[0].prefill.kernel == "dense fp32");
+  CHECK(both[0].decode.kernel == "dense fp32");
+  CHECK_FALSE(both[0].prefill.simulated);
+  CHECK_FALSE(both[0].decode.simulated);
+  // One row runs through the packed kernel; 32 rows are dequantized first,
+  // which is no low-bit kernel and must be said.
+  CHECK(both[1].decode.kernel.rfind("packed ", 0) == 0);
+  CHECK_FALSE(both[1].decode.simulated);
+  CHECK(both[1].prefill.kernel.find("dequantize + gemm") != std::string::npos);
+  CHECK(both[1].prefill.simulated);
+  CHECK(both[1].decode.bytes_touched < both[0].decode.bytes_touched / 3);
+}
+
+TEST_CASE("latency: bytes are the weights and, in decode, the cache") {
+  const Model model = short_example(1);
+  LatencyOptions options = short_run();
+  options.repeats = 1;
+  options.generate = 4;
+  options.batch = 2;
+  options.dtype = at::kBFloat16;
+  const Latency latency = measure_latency({&model}, options).at(0);
+  CHECK(latency.dtype == "bf16");
+  CHECK(latency.decode.kernel == "dense bf16");
+  CHECK(latency.batch == 2);
+  CHECK(latency.prefill.samples == 1);
+  CHECK(latency.decode.samples == 4);
+  // The example is bf16 already: as many bytes as on disk.
+  const std::uint64_t weights = footprint(model).bytes_per_token;
+  CHECK(latency.prefill.bytes_touched == weights);
+  // Keys and values of one layer, 2 heads of 64, two bytes each, for two
+  // sequences of 32 + 4 / 2 tokens.
+  const std::uint64_t cache = 2 * 2 * 64 * 2 * 2 * (32 + 2);
+  CHECK(latency.decode.bytes_touched == weights + cache);
+}
+
+TEST_CASE("latency: nothing to measure is our own fault") {
+  error_of(ErrorKind::kInternal, [] { measure_latency({}, short_run()); });
+  const Model model = short_example(1);
+  LatencyOptions options = short_run();
+  options.repeats = 0;
+  error_of(ErrorKind::kInternal, [&] { measure_latency({&model}, options); });
+}
