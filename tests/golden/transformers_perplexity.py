@@ -8,12 +8,11 @@ into windows of T text tokens, each behind the tokens that the tokenizer's
 post-processor puts before a text ([gMASK]<sop>). The prefix is never
 predicted, every text token is. Weights and arithmetic are fp32, sums fp64.
 Prints a JSON document on stdout with one entry per N, and a line per entry on
-stderr. The committed results were made, in the repository's root, by
+stderr; transformers_perplexity.json and .txt keep both, made in the
+repository's root by
 
     python tests/golden/transformers_perplexity.py examples/glm-books \\
-        examples/data/evaluation.txt --windows 20 200 \\
-        > tests/golden/transformers_perplexity.json
-        (its stderr is kept in transformers_perplexity.txt)
+        examples/data/evaluation.txt --windows 20 200
 """
 import argparse
 import json
