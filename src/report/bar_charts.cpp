@@ -93,8 +93,11 @@ void draw_phase(Svg& svg, double top, const std::string& title,
   const std::string claim = speed(before, after);
   svg.text(kWidth, top + 13, claim,
            simulated(before, after) ? "label faint" : "label strong", "end");
-  const double longest = std::max(
-      {before.median_ms, after.median_ms, before.p99_ms, after.p99_ms, 1e-9});
+  // The medians are the message: on a busy machine a p99 may be many times as
+  // long, and its whisker is cut at the edge.
+  const double medians = std::max({before.median_ms, after.median_ms, 1e-9});
+  const double longest =
+      std::clamp(std::max(before.p99_ms, after.p99_ms), medians, 1.3 * medians);
   const double scale = kSpan / longest;
   double y = top + 22;
   for (const LatencyBar& bar : {LatencyBar{"before", &before, true},
@@ -109,9 +112,10 @@ void draw_phase(Svg& svg, double top, const std::string& title,
     if (phase.p99_ms > phase.median_ms) {
       const double middle = y + kBar / 2;
       const double from = kLabels + phase.median_ms * scale;
-      const double to = kLabels + phase.p99_ms * scale;
+      const double to = kLabels + std::min(phase.p99_ms, longest) * scale;
       svg.line(from, middle, to, middle, "whisker");
-      svg.line(to, middle - 5, to, middle + 5, "whisker");
+      if (phase.p99_ms <= longest)
+        svg.line(to, middle - 5, to, middle + 5, "whisker");
     }
     std::string value = milliseconds(phase.median_ms);
     if (phase.simulated) value += " simulated";

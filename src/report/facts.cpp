@@ -9,8 +9,6 @@
 namespace autoglm::report {
 namespace {
 
-constexpr const char* kMinus = "\u2212";
-
 // -1, 0, 1: changes below a tenth of a per mille are nobody's business.
 int verdict(double before, double after, bool lower_is_better) {
   const double scale = std::max(std::abs(before), std::abs(after));
@@ -262,33 +260,28 @@ std::string resolved_yaml(const Record& record) {
   return to_yaml(to_config(record.resolved));
 }
 
-std::string percent(double share, int decimals) {
-  return fmt::format("{:.{}f} %", 100 * share, decimals);
-}
-
-std::string change_percent(double before, double after) {
-  if (before == 0) return "-";
-  const double change = 100 * (after - before) / before;
-  if (std::abs(change) < 0.005) return "0 %";
-  return fmt::format("{}{:.{}f} %", change < 0 ? kMinus : "+", std::abs(change),
-                     std::abs(change) < 1 ? 2 : 1);
-}
-
-std::string milliseconds(double value) {
-  if (value >= 10'000) return fmt::format("{:.1f} s", value / 1000);
-  return fmt::format("{:.{}f} ms", value,
-                     value >= 100  ? 0
-                     : value >= 10 ? 1
-                     : value >= 1  ? 2
-                                   : 3);
-}
-
-std::string significant(double value) { return fmt::format("{:.4g}", value); }
-
-std::string thousands(std::uint64_t value) {
-  std::string digits = std::to_string(value);
-  for (std::size_t i = digits.size(); i > 3; i -= 3) digits.insert(i - 3, ",");
-  return digits;
+std::vector<std::vector<std::string>> latency_table(const Record& record) {
+  if (!record.after || !record.before.latency || !record.after->latency)
+    return {};
+  std::vector<std::vector<std::string>> rows = {
+      {"phase", "model", "median", "p90", "p99", "samples", "kernel",
+       "bytes touched", "GB/s", "of copy bandwidth"}};
+  const auto add = [&](const char* model, const LatencyPhase& phase) {
+    if (phase.median_ms <= 0) return;
+    rows.push_back({phase.phase, model,
+                    milliseconds(phase.median_ms) +
+                        (phase.simulated ? " (simulated)" : ""),
+                    milliseconds(phase.p90_ms), milliseconds(phase.p99_ms),
+                    std::to_string(phase.samples), phase.kernel,
+                    format_bytes(phase.bytes_touched),
+                    fmt::format("{:.3g}", phase.achieved_gb_s),
+                    percent(phase.bandwidth_share, 0)});
+  };
+  add("before", record.before.latency->prefill);
+  add("after", record.after->latency->prefill);
+  add("before", record.before.latency->decode);
+  add("after", record.after->latency->decode);
+  return rows;
 }
 
 }  // namespace autoglm::report

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "autoglm/pipeline/record.h"
+#include "report/numbers.h"
 
 namespace autoglm::report {
 
@@ -53,12 +54,9 @@ std::vector<std::pair<std::string, std::string>> provenance(
 /// The resolved configuration as YAML text; empty without one.
 std::string resolved_yaml(const Record& record);
 
-// Numbers as text.
-std::string percent(double share, int decimals = 2);      // 0.934 -> "93.40 %"
-std::string change_percent(double before, double after);  // "-12.3 %"
-std::string milliseconds(double value);                   // "3.21 ms"
-std::string significant(double value);                    // four digits
-std::string thousands(std::uint64_t value);               // "51,200"
+/// All that was measured of latency, one row per phase and model; the first
+/// row is the header. Empty when one side was not measured.
+std::vector<std::vector<std::string>> latency_table(const Record& record);
 
 /// True if no speed-up may be claimed between the two.
 bool simulated(const LatencyPhase& before, const LatencyPhase& after);

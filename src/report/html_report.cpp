@@ -213,7 +213,16 @@ std::string latency_section(const Record& record) {
         " Simulated: the weights were dequantized before an ordinary "
         "multiplication, so the time says nothing about a low-bit "
         "kernel and no speed-up is claimed.";
-  return section("Latency", caption, picture(svg));
+  std::string table = "<div class=\"scroll\"><table class=\"narrow\">\n";
+  const auto rows = latency_table(record);
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    table += "<tr>";
+    for (const std::string& cell : rows[i])
+      table +=
+          fmt::format("<{0}>{1}</{0}>", i == 0 ? "th" : "td", safe_text(cell));
+    table += "</tr>\n";
+  }
+  return section("Latency", caption, picture(svg) + table + "</table></div>\n");
 }
 
 std::string origin_section(const Record& record) {

@@ -161,26 +161,16 @@ std::string layer_table(const Record& record) {
   return out + table.markdown() + "\n";
 }
 
-std::string latency_table(const Record& record) {
-  if (!record.after || !record.before.latency || !record.after->latency)
-    return "";
+std::string latency_section(const Record& record) {
+  const auto rows = latency_table(record);
+  if (rows.size() < 2) return "";
+  TextTable table(rows[0]);
+  for (std::size_t i = 1; i < rows.size(); ++i) {
+    std::vector<std::string> cells = rows[i];
+    for (std::string& cell : cells) cell = plain(cell);
+    table.add_row(std::move(cells));
+  }
   const Latency& latency = *record.after->latency;
-  TextTable table({"phase", "model", "median", "p90", "p99", "kernel", "GB/s",
-                   "of copy bandwidth"});
-  const auto add = [&](const char* model, const LatencyPhase& phase) {
-    if (phase.median_ms <= 0) return;
-    table.add_row({phase.phase, model,
-                   milliseconds(phase.median_ms) +
-                       (phase.simulated ? " (simulated)" : ""),
-                   milliseconds(phase.p90_ms), milliseconds(phase.p99_ms),
-                   plain(phase.kernel),
-                   fmt::format("{:.1f}", phase.achieved_gb_s),
-                   percent(phase.bandwidth_share, 0)});
-  };
-  add("before", record.before.latency->prefill);
-  add("after", latency.prefill);
-  add("before", record.before.latency->decode);
-  add("after", latency.decode);
   return fmt::format(
       "## Latency\n\nPrompt {} tokens, batch {}, {}, {}.\n\n{}\n",
       latency.prompt, latency.batch, plain(latency.device),
@@ -225,7 +215,7 @@ std::string document(const Record& record) {
   out += size_table(record);
   out += loss_table(record);
   out += layer_table(record);
-  out += latency_table(record);
+  out += latency_section(record);
   out += step_list(record);
   out += "## Where the numbers come from\n\n";
   for (const auto& [name, value] : provenance(record))
