@@ -163,6 +163,18 @@ TEST_CASE("evaluate: the batch size changes nothing but rounding") {
   }
 }
 
+TEST_CASE("evaluate: a batch larger than the head takes at once is the same") {
+  // The head sees 2^25 logits at a time, here 8192 positions; this batch has
+  // 8448. Without blocks the head is all there is to compute.
+  const Model model = short_example(0);
+  const TokenWindows windows = random_windows(33, 256);
+  EvaluateOptions options;
+  const double apart = evaluate(model, windows, nullptr, options).perplexity;
+  options.batch = 33;
+  CHECK(evaluate(model, windows, nullptr, options).perplexity ==
+        Approx(apart).epsilon(1e-5));
+}
+
 TEST_CASE("evaluate: coarser codes are further from the original") {
   const Model original = short_example(2);
   const TokenWindows windows = random_windows(2, 32);

@@ -77,16 +77,19 @@ TEST_CASE("metrics: kl is of the original from the compressed, not back") {
 }
 
 TEST_CASE("metrics: kl_p99 leaves out the worst hundredth of positions") {
-  // 101 positions: the 99th percentile is the second worst.
-  at::Tensor original = at::zeros({101, 2});
-  at::Tensor logits = at::zeros({101, 2});
-  logits[17] = log_rows({{0.25, 0.75}})[0];
-  logits[60] = log_rows({{0.01, 0.99}})[0];
-  const Scorecard s = score(logits, at::zeros({101}, at::kLong), original);
+  // 1001 positions: ten bad ones may lie beyond the 99th percentile.
+  const at::Tensor original = at::zeros({1001, 2});
+  at::Tensor logits = at::zeros({1001, 2});
+  for (int i = 0; i < 10; ++i) logits[100 * i] = log_rows({{0.01, 0.99}})[0];
+  const at::Tensor targets = at::zeros({1001}, at::kLong);
+  CHECK(score(logits, targets, original).divergence->kl_p99 == 0);
+  logits[55] = log_rows({{0.25, 0.75}})[0];
+  const Scorecard s = score(logits, targets, original);
   const double small = 0.5 * std::log(4.0 / 3);
   const double large = 0.5 * std::log(0.5 / 0.01) + 0.5 * std::log(0.5 / 0.99);
   CHECK(s.divergence->kl_p99 == Approx(small).epsilon(1e-5));
-  CHECK(s.divergence->kl == Approx((small + large) / 101).epsilon(1e-5));
+  CHECK(s.divergence->kl ==
+        Approx((small + 10 * large) / 1001).epsilon(1e-5));
 }
 
 TEST_CASE("metrics: a model against itself is perfect") {

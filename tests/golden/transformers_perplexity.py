@@ -1,4 +1,4 @@
-"""Perplexity of a GLM checkpoint by transformers: what `autoglm eval` must match.
+"""Perplexity of a GLM checkpoint by transformers, for `autoglm eval` to match.
 
 usage: transformers_perplexity.py MODEL_DIR TEXT_FILE [--windows N [N ...]]
                                   [--length T] [--batch B] [--threads N]

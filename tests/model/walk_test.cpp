@@ -1,0 +1,41 @@
+#include "autoglm/model/walk.h"
+
+#include <ATen/core/grad_mode.h>
+
+#include "tests/support/catch.h"
+#include "tests/support/tiny_model.h"
+
+using namespace autoglm;
+
+TEST_CASE("walk: two streams, one of the original and one of the changed") {
+  const at::NoGradGuard no_grad;
+  const Model start = test::tiny_model();
+  Model model = start;
+  const at::Tensor ids = test::random_windows(5, 7);
+  std::vector<bool> same;
+  const auto [original, compressed] =
+      walk_blocks(model, ids, 2, [&](const BlockVisit& visit) {
+        same.push_back(at::equal(visit.original_input[0],
+                                 visit.compressed_input[0]));
+        Block block = visit.original;
+        block.mlp.down.weight = DenseWeight{
+            std::get<DenseWeight>(block.mlp.down.weight).value * 0.5};
+        return block;
+      });
+  CHECK(same == std::vector<bool>{true, false});
+  CHECK(original.size() == 3);
+  CHECK(at::allclose(head_forward(start, at::cat(original)), forward(start, ids),
+                     1e-5, 1e-5));
+  CHECK(at::allclose(head_forward(model, at::cat(compressed)),
+                     forward(model, ids), 1e-5, 1e-5));
+}
+
+TEST_CASE("walk: blocks returned unchanged change nothing") {
+  Model model = test::tiny_model();
+  const double before = test::checksum(model);
+  const auto [original, compressed] =
+      walk_blocks(model, test::random_windows(2, 4), 8,
+                  [](const BlockVisit& visit) { return visit.original; });
+  CHECK(test::checksum(model) == before);
+  CHECK(original[0].is_same(compressed[0]));
+}

@@ -1,0 +1,110 @@
+#include "passes/quantization/adaquant.h"
+
+#include <ATen/core/grad_mode.h>
+
+#include "tests/support/catch.h"
+
+using namespace autoglm;
+
+namespace {
+
+SplitMoments moments_of(const at::Tensor& x, const at::Tensor& z) {
+  SplitMoments out;
+  const std::int64_t fit = x.size(0) * 4 / 5;
+  out.fit.add(x.narrow(0, 0, fit), z.narrow(0, 0, fit));
+  out.held_out.add(x.narrow(0, fit, x.size(0) - fit),
+                   z.narrow(0, fit, x.size(0) - fit));
+  return out;
+}
+
+at::Tensor correlated(std::int64_t tokens, std::int64_t width) {
+  return at::mm(at::randn({tokens, width / 2}), at::randn({width / 2, width})) +
+         at::randn({tokens, width}) * 0.3;
+}
+
+}  // namespace
+
+TEST_CASE("adaquant: the loss is the squared error up to a constant") {
+  const at::Tensor w = at::randn({5, 12}), v = at::randn({5, 12});
+  const at::Tensor x = correlated(50, 12), z = x + at::randn({50, 12}) * 0.1;
+  Moments moments;
+  moments.add(x, z);
+  const at::Tensor y = at::mm(x, w.t());
+  const double expected =
+      ((y - at::mm(z, v.t())).square().sum() - y.square().sum())
+          .item<double>() / 50;
+  CHECK(adaquant_loss(v, at::mm(w, moments.cross), moments).item<double>() ==
+        Approx(expected).epsilon(1e-4));
+}
+
+TEST_CASE("adaquant: gradients are those of LSQ, derived by hand") {
+  // One weight: Q = s (clamp(round(u)) - z). With the straight-through
+  // estimator dQ/du = s inside the range and 0 outside; dQ/dlog s = Q.
+  const Grid grid = {2, 1, true, at::kFloat};
+  for (const float u : {0.7f, 2.2f, 5.f, -1.f}) {
+    at::Tensor codes = at::full({1, 1}, u).requires_grad_(true);
+    at::Tensor log_scale = at::full({1, 1}, 0.5f).requires_grad_(true);
+    const at::Tensor zero = at::full({1, 1}, 2.f);
+    const at::Tensor q = soft_dequantize(codes, log_scale, zero, grid);
+    q.sum().backward();
+    const bool inside = std::nearbyint(u) >= 0 && std::nearbyint(u) <= 3;
+    CHECK(codes.grad().item<float>() ==
+          Approx(inside ? std::exp(0.5f) : 0.f).epsilon(1e-5));
+    CHECK(log_scale.grad().item<float>() ==
+          Approx(q.item<float>()).epsilon(1e-5));
+  }
+}
+
+TEST_CASE("adaquant: with everything off it is nearest rounding, bit for bit") {
+  const at::Tensor w = at::randn({8, 32});
+  const at::Tensor x = correlated(100, 32);
+  const Grid grid = {4, 16, true, at::kBFloat16};
+  AdaquantOptions off;
+  off.iterations = 0;
+  off.scale_search = false;
+  off.error_feedback = false;
+  const AdaquantResult result = adaquant(w, grid, moments_of(x, x), off);
+  const GridFit fit = fit_min_max(w, grid);
+  CHECK(at::equal(result.codes, nearest_codes(w, fit, grid)));
+  CHECK(at::equal(result.fit.scales, fit.scales));
+  CHECK(result.error == result.error_rtn);
+}
+
+TEST_CASE("adaquant: held-out error never rises, and falls where it can") {
+  for (const bool symmetric : {true, false})
+    for (const int bits : {2, 4, 8}) {
+      INFO(bits << " bits, symmetric " << symmetric);
+      const at::Tensor w = at::randn({24, 64});
+      const at::Tensor x = correlated(600, 64);
+      const at::Tensor z = x + at::randn({600, 64}) * 0.05;
+      const AdaquantResult result =
+          adaquant(w, {bits, 32, symmetric, at::kBFloat16}, moments_of(x, z), {});
+      CHECK(result.error <= result.error_start);
+      CHECK(result.error_start <= result.error_rtn);
+      CHECK(result.error < 0.9 * result.error_rtn);
+    }
+}
+
+TEST_CASE("adaquant: learning improves on the start by itself") {
+  const at::Tensor w = at::randn({16, 64});
+  const at::Tensor x = correlated(800, 64);
+  AdaquantOptions options;
+  options.scale_search = false;
+  options.error_feedback = false;
+  const AdaquantResult result =
+      adaquant(w, {3, 32, true, at::kBFloat16}, moments_of(x, x), options);
+  CHECK(result.error < 0.7 * result.error_rtn);
+}
+
+TEST_CASE("adaquant: a matrix of zeros and inputs of zeros do no harm") {
+  const at::Tensor zero = at::zeros({4, 16});
+  const at::Tensor x = correlated(50, 16);
+  const Grid grid = {4, 16, true, at::kBFloat16};
+  const AdaquantResult nothing = adaquant(zero, grid, moments_of(x, x), {});
+  CHECK(dequantize(nothing.codes, nothing.fit, grid).abs().max().item<float>() ==
+        0.f);
+  const at::Tensor silent = at::zeros({50, 16});
+  const AdaquantResult result =
+      adaquant(at::randn({4, 16}), grid, moments_of(silent, silent), {});
+  CHECK(at::isfinite(result.codes).all().item<bool>());
+}

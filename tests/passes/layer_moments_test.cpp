@@ -1,0 +1,60 @@
+#include "passes/layer_moments.h"
+
+#include "passes/pruning/repair.h"
+#include "tests/support/throws.h"
+
+using namespace autoglm;
+
+TEST_CASE("layer moments: the relative error is that of the outputs") {
+  const at::Tensor x = at::randn({40, 6}), z = at::randn({40, 6});
+  const at::Tensor w = at::randn({3, 6}), v = at::randn({3, 6});
+  Moments moments;
+  moments.add(x.narrow(0, 0, 15), z.narrow(0, 0, 15));
+  moments.add(x.narrow(0, 15, 25), z.narrow(0, 15, 25));
+  const at::Tensor y = at::mm(x, w.t());
+  const double expected =
+      ((y - at::mm(z, v.t())).square().sum() / y.square().sum()).item<double>();
+  CHECK(relative_error(w, v, moments) == Approx(expected).epsilon(1e-4));
+  CHECK(moments.tokens == 40);
+}
+
+TEST_CASE("layer moments: a tenth of the batches is held out") {
+  CHECK(held_out_batches(1) == 0);
+  CHECK(held_out_batches(2) == 1);
+  CHECK(held_out_batches(16) == 1);
+  CHECK(held_out_batches(30) == 3);
+}
+
+TEST_CASE("layer moments: singular systems are solved, NaN is reported") {
+  const at::Tensor singular = at::ones({3, 3});
+  CHECK(at::isfinite(solve_spd(singular, at::ones({3, 1}))).all().item<bool>());
+  test::error_of(ErrorKind::kNumeric, [] {
+    solve_spd(at::full({2, 2}, NAN), at::ones({2, 1}));
+  });
+}
+
+TEST_CASE("repair: a copy of a removed column takes over its work") {
+  // Input 3 equals input 0; without it column 0 must do both jobs.
+  at::Tensor x = at::randn({400, 4});
+  x.select(1, 3).copy_(x.select(1, 0));
+  const at::Tensor w = at::tensor({1.f, 2.f, 3.f, 4.f}).view({1, 4});
+  SplitMoments moments;
+  moments.fit.add(x.narrow(0, 0, 300), x.narrow(0, 0, 300));
+  moments.held_out.add(x.narrow(0, 300, 100), x.narrow(0, 300, 100));
+  const Repair repair =
+      repair_columns(w, at::tensor({0, 1, 2}, at::kLong), moments);
+  CHECK(repair.weight[0][0].item<float>() == Approx(5).epsilon(0.01));
+  CHECK(repair.weight[0][1].item<float>() == Approx(2).epsilon(0.01));
+  CHECK(repair.error_after < 1e-3 * repair.error_before);
+}
+
+TEST_CASE("repair: inputs of zeros keep the plain cut") {
+  const at::Tensor x = at::zeros({10, 4}), w = at::randn({2, 4});
+  SplitMoments moments;
+  moments.fit.add(x, x);
+  moments.held_out.add(x, x);
+  const at::Tensor kept = at::tensor({1, 3}, at::kLong);
+  const Repair repair = repair_columns(w, kept, moments);
+  CHECK(at::equal(repair.weight, w.index_select(1, kept)));
+  CHECK(repair.ridge == 0);
+}

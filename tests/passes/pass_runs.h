@@ -1,0 +1,40 @@
+// Running one pass on a tiny model.
+#pragma once
+
+#include <string>
+
+#include "autoglm/passes/pass.h"
+#include "tests/support/tiny_model.h"
+
+namespace autoglm::test {
+
+struct PassRun {
+  Model model;
+  std::map<std::string, Json> notes;
+};
+
+/// Runs `type` with YAML `params` on a copy of `start`, with 12 calibration
+/// windows of 20 tokens (2 of them prefix), or none.
+inline PassRun run_pass(const std::string& type, const std::string& params,
+                        const Model& start, bool data = true) {
+  PassRun out;
+  out.model = start;
+  PassContext context;
+  if (data) {
+    at::manual_seed(3);
+    context.calibration = random_windows(12, 20, start.architecture.vocabulary);
+    context.training = context.calibration;
+  }
+  context.prefix = 2;
+  context.original = &start;
+  context.seed = 11;
+  context.note = [&](const std::string& name, Json value) {
+    out.notes[name] = std::move(value);
+  };
+  find_pass(type)
+      ->make(parse_config(params, "params"))
+      ->run(out.model, context);
+  return out;
+}
+
+}  // namespace autoglm::test
