@@ -30,12 +30,12 @@ struct Shape {
 
 struct Case {
   Shape shape;
-  std::vector<std::uint8_t> codes;        // [out, in]
-  std::vector<std::uint32_t> words;       // packed
-  std::vector<std::uint8_t> zero_codes;   // [out, groups]
-  std::vector<float> scale_floats;        // [out, groups], what is meant
+  std::vector<std::uint8_t> codes;          // [out, in]
+  std::vector<std::uint32_t> words;         // packed
+  std::vector<std::uint8_t> zero_codes;     // [out, groups]
+  std::vector<float> scale_floats;          // [out, groups], what is meant
   std::vector<std::uint16_t> scale_halves;  // the same, in scale_type
-  std::vector<float> x;                   // [rows, in]
+  std::vector<float> x;                     // [rows, in]
 
   kernels::PackedMatrix matrix() const {
     const bool single = shape.scale_type == kernels::ScaleType::kFloat32;
@@ -73,8 +73,8 @@ inline Case make_case(const Shape& shape, std::uint32_t seed) {
   };
   for (std::int64_t i = 0; i < shape.out * shape.in; ++i)
     c.codes.push_back(code());
-  c.words.resize(
-      static_cast<std::size_t>(shape.out * ((shape.in * shape.bits + 31) / 32)));
+  c.words.resize(static_cast<std::size_t>(shape.out *
+                                          ((shape.in * shape.bits + 31) / 32)));
   kernels::pack_rows(c.codes.data(), shape.out, shape.in, shape.bits,
                      c.words.data());
   for (std::int64_t i = 0; i < shape.out * groups; ++i) {
@@ -89,8 +89,8 @@ inline Case make_case(const Shape& shape, std::uint32_t seed) {
     c.scale_halves.push_back(
         shape.scale_type == kernels::ScaleType::kBFloat16
             ? static_cast<std::uint16_t>(bits >> 16)
-            : static_cast<std::uint16_t>((15 - exponent) << 10 |
-                                         (mantissa - 64) << 4));
+            : static_cast<std::uint16_t>((15 - exponent) << 10 | (mantissa - 64)
+                                                                     << 4));
   }
   for (std::int64_t i = 0; i < shape.rows * shape.in; ++i)
     c.x.push_back(static_cast<float>(random()) / 2147483648.0f - 1.0f);

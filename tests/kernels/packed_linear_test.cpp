@@ -42,8 +42,10 @@ void check_against_double(const Case& c) {
       }
       const double error = std::abs(y[m * w.out + o] - exact);
       // Written so that a NaN counts as wrong.
-      if (!(error <= 1e-6 * size)) worst = HUGE_VAL;
-      else if (size > 0) worst = std::max(worst, error / size);
+      if (!(error <= 1e-6 * size))
+        worst = HUGE_VAL;
+      else if (size > 0)
+        worst = std::max(worst, error / size);
     }
   INFO(c.shape.text() << ", largest error / sum |terms| " << worst);
   REQUIRE(worst <= 1e-6);
@@ -56,8 +58,8 @@ TEST_CASE("packed_linear: a 2 x 4 matrix computed by hand") {
   pack_rows(codes.data(), 2, 4, 4, words.data());
   CHECK(words == std::vector<std::uint32_t>{0xf980, 0x87aa});
   const std::vector<float> scales = {0.5f, 2.0f};
-  const PackedMatrix w = {words.data(), scales.data(), ScaleType::kFloat32,
-                          nullptr, 2, 4, 4, 4};
+  const PackedMatrix w = {
+      words.data(), scales.data(), ScaleType::kFloat32, nullptr, 2, 4, 4, 4};
   for_each_kernel([&] {
     CHECK(multiply(w, {1, 2, 3, 4}, 1) == std::vector<float>{11.5f, 6.0f});
   });
@@ -70,15 +72,22 @@ TEST_CASE("packed_linear: zero codes are taken off before the scale") {
   pack_rows(codes.data(), 1, 4, 2, words.data());
   const std::vector<float> scales = {2, 4};
   const std::vector<std::uint8_t> zeros = {1, 3};
-  const PackedMatrix w = {words.data(), scales.data(), ScaleType::kFloat32,
-                          zeros.data(), 1, 4, 2, 2};
+  const PackedMatrix w = {words.data(),
+                          scales.data(),
+                          ScaleType::kFloat32,
+                          zeros.data(),
+                          1,
+                          4,
+                          2,
+                          2};
   for_each_kernel([&] {
     CHECK(multiply(w, {1, 10, 100, 1000}, 1) ==
           std::vector<float>{40 - 1200 - 4000});
   });
 }
 
-TEST_CASE("packed_linear: agrees with double at every width, group, row count") {
+TEST_CASE(
+    "packed_linear: agrees with double at every width, group, row count") {
   for_each_kernel([] {
     std::uint32_t seed = 1;
     for (int bits = 2; bits <= 8; ++bits)
@@ -97,7 +106,8 @@ TEST_CASE("packed_linear: agrees with double at the sizes of a GLM") {
   for_each_kernel([] {
     for (const int bits : {3, 4, 8})
       for (const std::int64_t in : {4096, 13696})
-        for (const std::int64_t group : {std::int64_t{32}, std::int64_t{128}, in})
+        for (const std::int64_t group :
+             {std::int64_t{32}, std::int64_t{128}, in})
           check_against_double(make_case(
               {8, in, group, 2, bits, group == 32, ScaleType::kFloat16}, 7));
   });
@@ -149,9 +159,9 @@ TEST_CASE("packed_linear: a row's result does not depend on the split") {
     for (int bits = 2; bits <= 8; ++bits)
       for (const std::int64_t group : {24, 32, 300})
         for (const std::int64_t rows : {1, 5}) {
-          const Case c =
-              make_case({13, 300, group, rows, bits, bits % 2 == 0,
-                         ScaleType::kBFloat16}, 4);
+          const Case c = make_case(
+              {13, 300, group, rows, bits, bits % 2 == 0, ScaleType::kBFloat16},
+              4);
           const PackedMatrix w = c.matrix();
           const std::vector<float> whole = multiply(w, c.x, rows);
           std::vector<float> parts(whole.size());
@@ -171,9 +181,11 @@ TEST_CASE("packed_linear: reads nothing past the end of its arguments") {
   for_each_kernel([] {
     for (int bits = 2; bits <= 8; ++bits)
       for (const std::int64_t in : {1, 9, 33, 127, 161})
-        for (const std::int64_t group : {std::int64_t{8}, std::int64_t{32}, in}) {
+        for (const std::int64_t group :
+             {std::int64_t{8}, std::int64_t{32}, in}) {
           const Case c = make_case({3, in, std::min(group, in), 5, bits, false,
-                                    ScaleType::kBFloat16}, 6);
+                                    ScaleType::kBFloat16},
+                                   6);
           PackedMatrix w = c.matrix();
           const test::GuardedBuffer codes(c.words), x(c.x), zeros(c.zero_codes),
               scales(c.scale_halves);
@@ -188,8 +200,8 @@ TEST_CASE("packed_linear: reads nothing past the end of its arguments") {
           std::vector<std::uint8_t> plain(static_cast<std::size_t>(3 * in));
           const test::GuardedBuffer bytes(plain);
           unpack_codes(w.codes, 3, in, bits, bytes.as<std::uint8_t>());
-          CHECK(std::memcmp(bytes.as<void>(), c.codes.data(),
-                            c.codes.size()) == 0);
+          CHECK(std::memcmp(bytes.as<void>(), c.codes.data(), c.codes.size()) ==
+                0);
         }
   });
 }
@@ -200,9 +212,9 @@ TEST_CASE("unpack_rows: gives (code - zero) * scale of the named rows") {
       for (const bool symmetric : {true, false})
         for (const std::int64_t group : {1, 7, 32, 96, 1000})
           for (const std::int64_t in : {1, 33, 130, 416}) {
-            const Case c =
-                make_case({6, in, std::min(group, in), 1, bits, symmetric,
-                           ScaleType::kFloat16}, 8);
+            const Case c = make_case({6, in, std::min(group, in), 1, bits,
+                                      symmetric, ScaleType::kFloat16},
+                                     8);
             std::vector<float> out(static_cast<std::size_t>(3 * in), -1.0f);
             unpack_rows(c.matrix(), 2, 5, out.data());
             std::int64_t wrong = 0;
@@ -216,14 +228,15 @@ TEST_CASE("unpack_rows: gives (code - zero) * scale of the named rows") {
   });
 }
 
-TEST_CASE("unpack_rows: half scales cover subnormal, negative and huge values") {
+TEST_CASE(
+    "unpack_rows: half scales cover subnormal, negative and huge values") {
   const std::vector<std::uint16_t> halves = {0x0001, 0x03ff, 0x0400,
                                              0x7bff, 0xc000, 0x8001};
   const std::vector<float> values = {0x1p-24f, 1023 * 0x1p-24f, 0x1p-14f,
-                                     65504.0f, -2.0f, -0x1p-24f};
+                                     65504.0f, -2.0f,           -0x1p-24f};
   const std::vector<std::uint32_t> words(6, 9);  // code 9: one above the zero
-  const PackedMatrix w = {words.data(), halves.data(), ScaleType::kFloat16,
-                          nullptr, 6, 1, 1, 4};
+  const PackedMatrix w = {
+      words.data(), halves.data(), ScaleType::kFloat16, nullptr, 6, 1, 1, 4};
   for_each_kernel([&] {
     std::vector<float> out(6);
     unpack_rows(w, 0, 6, out.data());
