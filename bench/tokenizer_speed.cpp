@@ -5,10 +5,10 @@
 // One JSON line per question: loading; the whole text in one call; the text in
 // paragraphs, one call each, on one thread and on N (the tokenizer is shared);
 // one-megabyte texts made to be slow, at half and at full size. Speeds are MB
-// (10^6 bytes) of text a second of wall clock, of the median of R runs; its CPU
-// seconds (all threads) stand beside, for machines that others use. --ids writes the whole
-// text's ids as little-endian int32, to be compared with another tokenizer's:
-// numpy.fromfile(FILE, "<i4").
+// (10^6 bytes) of text a second of wall clock, from the median of R runs; the
+// CPU seconds of all threads stand beside, for a machine that others use.
+// --ids writes the whole text's ids as little-endian int32, to be compared
+// with another tokenizer's: numpy.fromfile(FILE, "<i4").
 #include <fmt/core.h>
 
 #include <algorithm>
