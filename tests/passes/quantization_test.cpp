@@ -16,7 +16,10 @@ TEST_CASE("quantization: bits, groups and the head's own width") {
       test::tiny_model()).model;
   CHECK(describe(left.head->weight) == "dense bf16");
   CHECK(describe(left.embedding) == "dense bf16");
-  CHECK(describe(left.blocks[1].attention.key.weight) == "int3 g32 symmetric");
+  // 32 inputs: the largest fitting group is the whole row.
+  CHECK(describe(left.blocks[1].attention.key.weight) ==
+        "int3 channel symmetric");
+  CHECK(describe(left.blocks[1].mlp.down.weight) == "int3 g16 symmetric");
 }
 
 TEST_CASE("quantization: learned rounding beats nearest rounding, by matrix") {
