@@ -26,13 +26,14 @@ TEST_CASE("quantization: learned rounding beats nearest rounding, by matrix") {
   const auto run = run_pass("quantization",
                             "{bits: 3, group_size: 16, symmetric: false}",
                             test::tiny_model());
-  int better = 0;
+  double learned = 0, nearest = 0;
   for (const Json& matrix : run.notes.at("matrices")) {
+    INFO(matrix.dump());
     CHECK(matrix["error"] <= matrix["error_rtn"]);
-    if (matrix["error"].get<double>() < 0.8 * matrix["error_rtn"].get<double>())
-      ++better;
+    learned += matrix["error"].get<double>();
+    nearest += matrix["error_rtn"].get<double>();
   }
-  CHECK(better >= 8);
+  CHECK(learned < 0.95 * nearest);
 }
 
 TEST_CASE("quantization: only what the globs select") {

@@ -294,7 +294,10 @@ void Distillation::run(Model& model, PassContext& context) const {
     const Model candidate = trainer.result();
     const double held = trainer.judge(candidate);
     curve.push_back({{"step", step}, {"loss", shown}, {"held_out", held}});
-    if (held < best_loss) {
+    // Between equal models the fp32 sum is not exactly 0: below this a
+    // difference is rounding and no improvement.
+    constexpr double kRounding = 1e-6;
+    if (held < best_loss - kRounding) {
       best_loss = held;
       best = candidate;
     }
