@@ -248,7 +248,9 @@ std::uint64_t write_checkpoint(const Model& model, const fs::path& folder) {
   const std::uint64_t bytes = writer.finish();
   copy_companions(model.source, folder);
   const fs::path config_file = model.source / "config.json";
-  if (config == model.config && !model.source.empty() && fs::exists(config_file))
+  // An unchanged configuration keeps its own spelling.
+  if (!model.source.empty() && fs::exists(config_file) &&
+      config == parse_json(read_file(config_file), config_file.string()))
     copy_file_atomically(config_file, folder / "config.json");
   else
     write_file_atomically(folder / "config.json", to_text(config));

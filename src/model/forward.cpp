@@ -1,6 +1,7 @@
 #include "autoglm/model/forward.h"
 
 #include <limits>
+#include <optional>
 
 #include "autoglm/core/error.h"
 
@@ -75,10 +76,10 @@ at::Tensor attend(const at::Tensor& query, at::Tensor key, at::Tensor value,
   return at::scaled_dot_product_attention(query, key, value, bias, 0.0, causal);
 }
 
-at::Tensor attention_forward(const Model& model, const Attention& attention,
-                             std::int64_t layer, const at::Tensor& x,
-                             const AttentionContext& context,
-                             BlockInputs* inputs) {
+// What the output projection receives.
+at::Tensor attention_values(const Model& model, const Attention& attention,
+                            std::int64_t layer, const at::Tensor& x,
+                            const AttentionContext& context) {
   const std::int64_t head_size = model.architecture.head_size;
   const auto project = [&](const Linear& linear) {
     return split_heads(apply_linear(x, linear.weight, linear.bias), head_size);
@@ -94,21 +95,46 @@ at::Tensor attention_forward(const Model& model, const Attention& attention,
     key = cache.keys[index];
     value = cache.values[index];
   }
-  const at::Tensor mixed =
-      attend(query, key, value, context).transpose(1, 2).flatten(2);
-  if (inputs != nullptr) inputs->output = mixed;
-  return apply_linear(mixed, attention.output.weight, attention.output.bias);
+  return attend(query, key, value, context).transpose(1, 2).flatten(2);
 }
 
-at::Tensor mlp_forward(const Mlp& mlp, const at::Tensor& x,
-                       BlockInputs* inputs) {
+// What the down projection receives.
+at::Tensor mlp_values(const Mlp& mlp, const at::Tensor& x) {
   const std::int64_t ffn = columns(mlp.down.weight);
   const at::Tensor gate_up =
       apply_linear(x, mlp.gate_up.weight, mlp.gate_up.bias);
-  const at::Tensor hidden =
-      at::silu(gate_up.narrow(-1, 0, ffn)) * gate_up.narrow(-1, ffn, ffn);
-  if (inputs != nullptr) inputs->down = hidden;
-  return apply_linear(hidden, mlp.down.weight, mlp.down.bias);
+  return at::silu(gate_up.narrow(-1, 0, ffn)) * gate_up.narrow(-1, ffn, ffn);
+}
+
+// The residual stream with the projection of `values` added, through the norm
+// that some families put after a part.
+at::Tensor add_part(const at::Tensor& x, const at::Tensor& values,
+                    const Linear& projection, const at::Tensor& norm,
+                    double epsilon) {
+  const at::Tensor out =
+      apply_linear(values, projection.weight, projection.bias);
+  return x + (norm.defined() ? rms_norm(out, norm, epsilon) : out);
+}
+
+// What the matrices at `stop` receive, or what the block returns.
+at::Tensor run_until(const Model& model, const Block& block,
+                     std::int64_t layer, const at::Tensor& x,
+                     const AttentionContext& context,
+                     std::optional<Site> stop) {
+  const double epsilon = model.architecture.norm_epsilon;
+  const at::Tensor attention_in = rms_norm(x, block.input_norm, epsilon);
+  if (stop == Site::kAttention) return attention_in;
+  const at::Tensor mixed =
+      attention_values(model, block.attention, layer, attention_in, context);
+  if (stop == Site::kOutput) return mixed;
+  const at::Tensor middle =
+      add_part(x, mixed, block.attention.output, block.after_attention_norm,
+               epsilon);
+  const at::Tensor mlp_in = rms_norm(middle, block.middle_norm, epsilon);
+  if (stop == Site::kMlp) return mlp_in;
+  const at::Tensor gated = mlp_values(block.mlp, mlp_in);
+  if (stop == Site::kDown) return gated;
+  return add_part(middle, gated, block.mlp.down, block.after_mlp_norm, epsilon);
 }
 
 // Additive mask [B, 1, T, T_all]: a token sees the real tokens up to itself.
@@ -191,21 +217,14 @@ at::Tensor embed(const Model& model, const at::Tensor& ids,
 
 at::Tensor block_forward(const Model& model, const Block& block,
                          std::int64_t layer, const at::Tensor& x,
-                         const AttentionContext& context, BlockInputs* inputs) {
-  const double epsilon = model.architecture.norm_epsilon;
-  const at::Tensor attention_in = rms_norm(x, block.input_norm, epsilon);
-  if (inputs != nullptr) inputs->attention = attention_in;
-  at::Tensor out = attention_forward(model, block.attention, layer,
-                                     attention_in, context, inputs);
-  if (block.after_attention_norm.defined())
-    out = rms_norm(out, block.after_attention_norm, epsilon);
-  const at::Tensor middle = x + out;
-  const at::Tensor mlp_in = rms_norm(middle, block.middle_norm, epsilon);
-  if (inputs != nullptr) inputs->mlp = mlp_in;
-  out = mlp_forward(block.mlp, mlp_in, inputs);
-  if (block.after_mlp_norm.defined())
-    out = rms_norm(out, block.after_mlp_norm, epsilon);
-  return middle + out;
+                         const AttentionContext& context) {
+  return run_until(model, block, layer, x, context, std::nullopt);
+}
+
+at::Tensor site_input(const Model& model, const Block& block,
+                      std::int64_t layer, const at::Tensor& x,
+                      const AttentionContext& context, Site site) {
+  return run_until(model, block, layer, x, context, site);
 }
 
 at::Tensor final_hidden(const Model& model, const at::Tensor& x) {

@@ -41,37 +41,35 @@ bool same(const Block& a, const Block& b) {
 
 Stream run_block(const Model& model, const Block& block, std::int64_t layer,
                  const Stream& stream,
-                 const std::vector<AttentionContext>& contexts,
-                 const std::function<void(std::size_t, const BlockInputs&)>&
-                     inputs) {
+                 const std::vector<AttentionContext>& contexts) {
   const at::NoGradGuard no_grad;
   AUTOGLM_ENSURE(stream.size() == contexts.size());
   Stream out;
   for (std::size_t i = 0; i < stream.size(); ++i) {
     check_interrupted();
-    BlockInputs collected;
-    out.push_back(block_forward(model, block, layer, stream[i], contexts[i],
-                                inputs ? &collected : nullptr));
-    if (inputs) inputs(i, collected);
+    out.push_back(block_forward(model, block, layer, stream[i], contexts[i]));
   }
   return out;
 }
 
 std::pair<Stream, Stream> walk_blocks(
-    Model& model, const at::Tensor& ids, std::int64_t batch,
-    const std::function<Block(const BlockVisit&)>& visit) {
+    Model& model, const Weight& original_embedding, const at::Tensor& ids,
+    std::int64_t batch, const std::function<Block(const BlockVisit&)>& visit) {
   const at::NoGradGuard no_grad;
   AUTOGLM_ENSURE(ids.dim() == 2 && batch > 0);
+  // While nothing has changed yet, one stream serves as both.
+  bool one_stream = same(model.embedding, original_embedding);
   Stream original, compressed;
   std::vector<AttentionContext> contexts;
   for (std::int64_t at = 0; at < ids.size(0); at += batch) {
     const at::Tensor part =
         ids.narrow(0, at, std::min(batch, ids.size(0) - at));
     contexts.push_back(attention_context(model, part));
-    original.push_back(embed(model, part, at::kFloat));
+    compressed.push_back(embed(model, part, at::kFloat));
+    original.push_back(
+        one_stream ? compressed.back()
+                   : select_rows(original_embedding, part, at::kFloat));
   }
-  compressed = original;
-  bool one_stream = true;  // nothing has changed yet: one stream serves as both
   for (std::size_t i = 0; i < model.blocks.size(); ++i) {
     const auto layer = static_cast<std::int64_t>(i);
     const Block before = model.blocks[i];

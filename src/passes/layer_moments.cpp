@@ -1,19 +1,12 @@
 #include "passes/layer_moments.h"
 
+#include <ATen/core/grad_mode.h>
+
 #include "autoglm/core/error.h"
+#include "autoglm/core/interrupt.h"
 
 namespace autoglm {
 namespace {
-
-const at::Tensor& site_input(const BlockInputs& inputs, Site site) {
-  switch (site) {
-    case Site::kAttention: return inputs.attention;
-    case Site::kOutput: return inputs.output;
-    case Site::kMlp: return inputs.mlp;
-    case Site::kDown: return inputs.down;
-  }
-  return inputs.down;
-}
 
 double quadratic(const at::Tensor& a, const at::Tensor& moments,
                  const at::Tensor& b) {
@@ -23,18 +16,17 @@ double quadratic(const at::Tensor& a, const at::Tensor& moments,
 }  // namespace
 
 void Moments::add(const at::Tensor& x, const at::Tensor& z) {
-  const at::Tensor flat_x = x.reshape({-1, x.size(-1)}).to(at::kFloat);
-  const at::Tensor flat_z =
-      x.is_same(z) ? flat_x : z.reshape({-1, z.size(-1)}).to(at::kFloat);
+  const at::Tensor flat_z = z.reshape({-1, z.size(-1)}).to(at::kFloat);
+  const at::Tensor e = flat_z - x.reshape({-1, x.size(-1)}).to(at::kFloat);
   const auto accumulate = [](at::Tensor& sum, const at::Tensor& a,
                              const at::Tensor& b) {
     if (sum.defined()) sum.addmm_(a.t(), b);
     else sum = at::mm(a.t(), b);
   };
-  accumulate(original, flat_x, flat_x);
-  accumulate(cross, flat_x, flat_z);
   accumulate(compressed, flat_z, flat_z);
-  tokens += static_cast<double>(flat_x.size(0));
+  accumulate(drift_cross, e, flat_z);
+  accumulate(drift, e, e);
+  tokens += static_cast<double>(flat_z.size(0));
 }
 
 std::size_t held_out_batches(std::size_t batches) {
@@ -43,33 +35,32 @@ std::size_t held_out_batches(std::size_t batches) {
 
 SplitMoments collect_moments(const Model& model, const BlockVisit& visit,
                              const Block& working, Site site) {
+  const at::NoGradGuard no_grad;
   const std::size_t batches = visit.original_input.size();
   const std::size_t fitted = batches - held_out_batches(batches);
   SplitMoments out;
   for (std::size_t i = 0; i < batches; ++i) {
     // Both streams over one batch at a time: nothing larger is kept.
-    const auto inputs_of = [&](const Block& block, const at::Tensor& input) {
-      at::Tensor found;
-      run_block(model, block, visit.layer, {input}, {visit.contexts[i]},
-                [&](std::size_t, const BlockInputs& inputs) {
-                  found = site_input(inputs, site);
-                });
-      return found;
-    };
-    const at::Tensor x = inputs_of(visit.original, visit.original_input[i]);
-    const at::Tensor z = inputs_of(working, visit.compressed_input[i]);
+    check_interrupted();
+    const at::Tensor x =
+        site_input(model, visit.original, visit.layer, visit.original_input[i],
+                   visit.contexts[i], site);
+    const at::Tensor z =
+        site_input(model, working, visit.layer, visit.compressed_input[i],
+                   visit.contexts[i], site);
     (i < fitted ? out.fit : out.held_out).add(x, z);
   }
-  if (!out.held_out.original.defined()) out.held_out = out.fit;
+  if (out.held_out.empty()) out.held_out = out.fit;
   return out;
 }
 
 double relative_error(const at::Tensor& original, const at::Tensor& changed,
                       const Moments& moments) {
-  const double target = quadratic(original, moments.original, original);
-  const double error = target -
-                       2 * quadratic(original, moments.cross, changed) +
-                       quadratic(changed, moments.compressed, changed);
+  const double target = quadratic(original, moments.original(), original);
+  const at::Tensor change = changed - original;
+  const double error = quadratic(original, moments.drift, original) +
+                       2 * quadratic(original, moments.drift_cross, change) +
+                       quadratic(change, moments.compressed, change);
   return target > 0 ? std::max(0.0, error) / target : 0;
 }
 

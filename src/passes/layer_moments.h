@@ -1,9 +1,11 @@
 // Second moments of what a matrix receives, in the original model and in the
 // model compressed so far. For a linear layer they hold all that a squared
 // error over the calibration data can ask:
-//   || W X - V Z ||^2 = tr(W Sxx W') - 2 tr(W Sxz V') + tr(V Szz V')
-// with X the original and Z the compressed stream's inputs. Fitting against
-// them is full-batch, exact and independent of the number of tokens.
+//   || W X - V Z ||^2 = tr(W See W') + 2 tr(W Sez D') + tr(D Szz D')
+// with X the original and Z the compressed stream's inputs, E = Z - X the drift
+// between them and D = V - W. Written in differences, so that small errors are
+// not what remains of large numbers. Fitting against the moments is full-batch,
+// exact and independent of the number of tokens.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -12,18 +14,20 @@
 
 namespace autoglm {
 
-/// The places in a block where matrices take their input.
-enum class Site { kAttention, kOutput, kMlp, kDown };
-
 /// Sums over tokens; [in, in] fp32 on the model's device.
 struct Moments {
-  at::Tensor original;    // Sxx
-  at::Tensor cross;       // Sxz: original rows, compressed columns
-  at::Tensor compressed;  // Szz
+  at::Tensor compressed;   // Szz
+  at::Tensor drift_cross;  // Sez: rows of the drift, columns of Z
+  at::Tensor drift;        // See
   double tokens = 0;
 
   /// x, z: [..., in].
   void add(const at::Tensor& x, const at::Tensor& z);
+  bool empty() const { return tokens == 0; }
+  at::Tensor cross() const { return compressed - drift_cross; }  // Sxz
+  at::Tensor original() const {                                  // Sxx
+    return cross() - drift_cross.t() + drift;
+  }
 };
 
 /// For fitting, and for judging the fit on data it did not see.
@@ -41,7 +45,7 @@ std::size_t held_out_batches(std::size_t batches);
 SplitMoments collect_moments(const Model& model, const BlockVisit& visit,
                              const Block& working, Site site);
 
-/// || W X - V Z ||^2 / || W X ||^2; W, V: [out, in].
+/// || W X - V Z ||^2 per || W X ||^2; W, V: [out, in].
 double relative_error(const at::Tensor& original, const at::Tensor& changed,
                       const Moments& moments);
 

@@ -14,7 +14,7 @@ TEST_CASE("walk: two streams, one of the original and one of the changed") {
   const at::Tensor ids = test::random_windows(5, 7);
   std::vector<bool> same;
   const auto [original, compressed] =
-      walk_blocks(model, ids, 2, [&](const BlockVisit& visit) {
+      walk_blocks(model, model.embedding, ids, 2, [&](const BlockVisit& visit) {
         same.push_back(at::equal(visit.original_input[0],
                                  visit.compressed_input[0]));
         Block block = visit.original;
@@ -34,7 +34,7 @@ TEST_CASE("walk: blocks returned unchanged change nothing") {
   Model model = test::tiny_model();
   const double before = test::checksum(model);
   const auto [original, compressed] =
-      walk_blocks(model, test::random_windows(2, 4), 8,
+      walk_blocks(model, model.embedding, test::random_windows(2, 4), 8,
                   [](const BlockVisit& visit) { return visit.original; });
   CHECK(test::checksum(model) == before);
   CHECK(original[0].is_same(compressed[0]));

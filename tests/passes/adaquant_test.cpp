@@ -24,17 +24,18 @@ at::Tensor correlated(std::int64_t tokens, std::int64_t width) {
 
 }  // namespace
 
-TEST_CASE("adaquant: the loss is the squared error up to a constant") {
-  const at::Tensor w = at::randn({5, 12}), v = at::randn({5, 12});
+TEST_CASE("adaquant: the half gradient is autograd's of the squared error") {
+  const at::Tensor w = at::randn({5, 12});
+  at::Tensor v = at::randn({5, 12}).requires_grad_(true);
   const at::Tensor x = correlated(50, 12), z = x + at::randn({50, 12}) * 0.1;
   Moments moments;
   moments.add(x, z);
-  const at::Tensor y = at::mm(x, w.t());
-  const double expected =
-      ((y - at::mm(z, v.t())).square().sum() - y.square().sum())
-          .item<double>() / 50;
-  CHECK(adaquant_loss(v, at::mm(w, moments.cross), moments).item<double>() ==
-        Approx(expected).epsilon(1e-4));
+  {
+    const at::AutoGradMode with_gradients(true);
+    (at::mm(x, w.t()) - at::mm(z, v.t())).square().sum().backward();
+  }
+  CHECK(at::allclose(2 * half_gradient(w, v.detach(), moments), v.grad(), 1e-3,
+                     1e-2));
 }
 
 TEST_CASE("adaquant: gradients are those of LSQ, derived by hand") {
@@ -63,10 +64,12 @@ TEST_CASE("adaquant: with everything off it is nearest rounding, bit for bit") {
   off.iterations = 0;
   off.scale_search = false;
   off.error_feedback = false;
+  off.sweeps = 0;
   const AdaquantResult result = adaquant(w, grid, moments_of(x, x), off);
   const GridFit fit = fit_min_max(w, grid);
-  CHECK(at::equal(result.codes, nearest_codes(w, fit, grid)));
-  CHECK(at::equal(result.fit.scales, fit.scales));
+  CHECK(at::equal(result.rounded.codes.to(at::kFloat),
+                  nearest_codes(w, fit, grid)));
+  CHECK(at::equal(result.rounded.fit.scales, fit.scales));
   CHECK(result.error == result.error_rtn);
 }
 
@@ -85,12 +88,23 @@ TEST_CASE("adaquant: held-out error never rises, and falls where it can") {
     }
 }
 
-TEST_CASE("adaquant: learning improves on the start by itself") {
+TEST_CASE("adaquant: descent and learning improve on error feedback") {
+  const at::Tensor w = at::randn({32, 64});
+  const at::Tensor x = correlated(2000, 64);
+  const AdaquantResult result =
+      adaquant(w, {3, 32, true, at::kBFloat16}, moments_of(x, x), {});
+  CHECK(result.error_descent < 0.97 * result.error_start);
+  CHECK(result.error < result.error_descent);
+}
+
+TEST_CASE("adaquant: learning improves on nearest rounding by itself") {
   const at::Tensor w = at::randn({16, 64});
   const at::Tensor x = correlated(800, 64);
   AdaquantOptions options;
   options.scale_search = false;
   options.error_feedback = false;
+  options.sweeps = 0;
+  options.code_rate = 0.02;
   const AdaquantResult result =
       adaquant(w, {3, 32, true, at::kBFloat16}, moments_of(x, x), options);
   CHECK(result.error < 0.7 * result.error_rtn);
@@ -101,10 +115,10 @@ TEST_CASE("adaquant: a matrix of zeros and inputs of zeros do no harm") {
   const at::Tensor x = correlated(50, 16);
   const Grid grid = {4, 16, true, at::kBFloat16};
   const AdaquantResult nothing = adaquant(zero, grid, moments_of(x, x), {});
-  CHECK(dequantize(nothing.codes, nothing.fit, grid).abs().max().item<float>() ==
+  CHECK(dequantize(nothing.rounded, grid).abs().max().item<float>() ==
         0.f);
   const at::Tensor silent = at::zeros({50, 16});
   const AdaquantResult result =
       adaquant(at::randn({4, 16}), grid, moments_of(silent, silent), {});
-  CHECK(at::isfinite(result.codes).all().item<bool>());
+  CHECK(at::isfinite(dequantize(result.rounded, grid)).all().item<bool>());
 }

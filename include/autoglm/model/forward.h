@@ -42,19 +42,23 @@ AttentionContext attention_context(const Model& model, const at::Tensor& ids,
 at::Tensor embed(const Model& model, const at::Tensor& ids,
                  at::ScalarType dtype);
 
-/// What the linears of one block received; passes ask for it.
-struct BlockInputs {
-  at::Tensor attention;  // [B, T, H]   input of query, key, value
-  at::Tensor output;     // [B, T, N*D] input of attention.output
-  at::Tensor mlp;        // [B, T, H]   input of gate_up
-  at::Tensor down;       // [B, T, F]   input of down
-};
-
-/// x [B, T, H] -> [B, T, H]. `layer` is for the cache. Fills `inputs` if given.
+/// x [B, T, H] -> [B, T, H]. `layer` is for the cache.
 at::Tensor block_forward(const Model& model, const Block& block,
                          std::int64_t layer, const at::Tensor& x,
-                         const AttentionContext& context,
-                         BlockInputs* inputs = nullptr);
+                         const AttentionContext& context);
+
+/// The places in a block where matrices take their input.
+enum class Site {
+  kAttention,  // [B, T, H]   of query, key and value
+  kOutput,     // [B, T, N*D] of attention.output
+  kMlp,        // [B, T, H]   of gate_up
+  kDown,       // [B, T, F]   of down
+};
+
+/// What the matrices at a site receive; computes no further than that.
+at::Tensor site_input(const Model& model, const Block& block,
+                      std::int64_t layer, const at::Tensor& x,
+                      const AttentionContext& context, Site site);
 
 /// Final norm and head: [..., H] -> logits [..., V].
 at::Tensor head_forward(const Model& model, const at::Tensor& x);

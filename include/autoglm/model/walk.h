@@ -25,17 +25,16 @@ struct BlockVisit {
 
 /// ids: [windows, T] int64 including prefix tokens. Walks the blocks in order;
 /// `visit` returns the replacement block (or the same one). `model` gets the
-/// replacements; `batch` windows are run at once. Final streams (after the
+/// replacements; `original_embedding` is its embedding before this pass;
+/// `batch` windows are run at once. Final streams (after the
 /// last block) are returned as {original, compressed}.
 std::pair<Stream, Stream> walk_blocks(
-    Model& model, const at::Tensor& ids, std::int64_t batch,
-    const std::function<Block(const BlockVisit&)>& visit);
+    Model& model, const Weight& original_embedding, const at::Tensor& ids,
+    std::int64_t batch, const std::function<Block(const BlockVisit&)>& visit);
 
-/// Runs one block over a stream. With `inputs`, collects what its linears get.
+/// Runs one block over a stream.
 Stream run_block(const Model& model, const Block& block, std::int64_t layer,
                  const Stream& stream,
-                 const std::vector<AttentionContext>& contexts,
-                 const std::function<void(std::size_t batch,
-                                          const BlockInputs&)>& inputs = {});
+                 const std::vector<AttentionContext>& contexts);
 
 }  // namespace autoglm

@@ -265,7 +265,8 @@ void StructuredPruning::run(Model& model, PassContext& context) const {
     return out;
   };
   if (context.calibration.defined()) {
-    walk_blocks(work, context.calibration.to(context.device), 8,
+    walk_blocks(work, work.embedding,
+                context.calibration.to(context.device), 8,
                 [&](const BlockVisit& visit) {
                   return one(&visit, static_cast<std::size_t>(visit.layer));
                 });

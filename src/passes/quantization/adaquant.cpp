@@ -17,39 +17,147 @@ at::Tensor through(const at::Tensor& from, const at::Tensor& to) {
   return from + (to - from).detach();
 }
 
-struct Start {
-  at::Tensor codes;
-  GridFit fit;
-  double error = 0;
+// What all rows of a matrix share.
+struct Shared {
+  const SplitMoments& moments;
+  at::Tensor ideal;     // W times this is the unrounded optimum; or undefined
+  at::Tensor feedback;  // feedback_factor(); or undefined
 };
 
-// Between the start's own code and the ideal one, on the start's side of the
-// rounding border: what is undecided may flip early.
-at::Tensor continuous_codes(const at::Tensor& ideal, const Start& start,
-                            const Grid& grid) {
-  const at::Tensor position =
-      (in_groups(ideal, grid) / start.fit.scales.unsqueeze(-1) +
-       start.fit.zeros.unsqueeze(-1))
-          .view_as(ideal);
-  return start.codes + (position - start.codes).clamp(-0.49, 0.49);
+Shared prepare(const SplitMoments& moments, const AdaquantOptions& options) {
+  Shared out = {moments, {}, {}};
+  const Moments& fit = moments.fit;
+  const double mean = fit.compressed.diagonal().mean().item<double>();
+  if (!(mean > 0) || !options.error_feedback) return out;
+  // W itself where the streams agree, else what makes up for the error of
+  // earlier layers.
+  const at::Tensor ridge =
+      at::eye(fit.compressed.size(0), fit.compressed.options()) * (0.01 * mean);
+  out.ideal = solve_spd(fit.compressed + ridge, (fit.cross() + ridge).t())
+                  .t()
+                  .to(at::kFloat)
+                  .contiguous();
+  out.feedback = feedback_factor(fit.compressed);
+  return out;
 }
 
-void set_rates(torch::optim::Adam& adam, const AdaquantOptions& options,
-               std::int64_t step) {
-  const double share =
-      static_cast<double>(step) / static_cast<double>(options.iterations);
-  const double factor = 0.5 * (1 + std::cos(std::numbers::pi * share));
-  const double rates[] = {options.code_rate, options.scale_rate};
-  for (std::size_t i = 0; i < adam.param_groups().size(); ++i)
-    adam.param_groups()[i].options().set_lr(rates[i] * factor);
+// The codes and scales of some rows of a matrix, better step by step; the best
+// on held-out data is remembered.
+class Fitter {
+ public:
+  Fitter(const at::Tensor& weight, const Grid& grid, const Shared& shared)
+      : weight_(weight), grid_(grid), shared_(shared) {
+    const GridFit fit = fit_min_max(weight, grid);
+    best_ = {nearest_codes(weight, fit, grid), fit};
+    error_ = error_of(best_);
+  }
+
+  double error() const { return error_; }
+  const Rounded& best() const { return best_; }
+
+  void start(const AdaquantOptions& options);
+  void descend(Rounded from, std::int64_t sweeps);
+  void learn(const AdaquantOptions& options, const std::function<void()>& tick);
+
+ private:
+  double error_of(const Rounded& rounded) const {
+    return relative_error(weight_, dequantize(rounded, grid_),
+                          shared_.moments.held_out);
+  }
+  void consider(const Rounded& rounded) {
+    const double error = error_of(rounded);
+    if (!(error < error_)) return;
+    error_ = error;
+    best_ = rounded;
+  }
+
+  const at::Tensor& weight_;
+  const Grid& grid_;
+  const Shared& shared_;
+  Rounded best_;
+  double error_ = 0;
+};
+
+void Fitter::start(const AdaquantOptions& options) {
+  std::vector<at::Tensor> bases = {weight_};
+  if (shared_.ideal.defined()) bases.push_back(at::mm(weight_, shared_.ideal));
+  const GridFit full = best_.fit;
+  const Moments& moments = shared_.moments.fit;
+  for (const at::Tensor& base : bases) {
+    GridFit fit = full;
+    if (options.scale_search) {
+      fit = fit_least_error(base, moments.compressed.diagonal(), grid_);
+      consider({nearest_codes(base, fit, grid_), fit});
+    }
+    if (shared_.feedback.defined())
+      consider({feedback_codes(base, fit, grid_, shared_.feedback), fit});
+  }
+}
+
+void Fitter::descend(Rounded from, std::int64_t sweeps) {
+  const Moments& moments = shared_.moments.fit;
+  at::Tensor gradient =
+      half_gradient(weight_, dequantize(from, grid_), moments);
+  for (std::int64_t sweep = 0; sweep < sweeps; ++sweep) {
+    const bool codes =
+        descend_codes(from, grid_, moments.compressed, gradient);
+    const bool scales =
+        descend_scales(from, grid_, moments.compressed, gradient);
+    consider(from);
+    if (!codes && !scales) break;
+  }
+}
+
+void Fitter::learn(const AdaquantOptions& options,
+                   const std::function<void()>& tick) {
+  const at::AutoGradMode with_gradients(true);
+  const GridFit fit = best_.fit;
+  const Moments& moments = shared_.moments.fit;
+  at::Tensor codes = best_.codes.detach().clone().requires_grad_(true);
+  at::Tensor log_scales =
+      fit.scales.log().detach().clone().requires_grad_(true);
+  std::vector<torch::optim::OptimizerParamGroup> groups;
+  for (const at::Tensor& parameter : {codes, log_scales})
+    groups.emplace_back(std::vector<at::Tensor>{parameter},
+                        std::make_unique<torch::optim::AdamOptions>(1e-3));
+  torch::optim::Adam adam(groups, torch::optim::AdamOptions(1e-3));
+  // In units of the target's energy: Adam's steps do not depend on the loss's
+  // scale, but its epsilon does.
+  const double energy = (at::mm(weight_, moments.compressed) * weight_)
+                            .sum()
+                            .item<double>() +
+                        1e-30;
+  const auto stored = [&] {
+    return Rounded{
+        codes.detach().round().clamp(0, static_cast<double>(grid_.levels())),
+        {log_scales.detach().exp().to(grid_.scale_dtype).to(at::kFloat),
+         fit.zeros}};
+  };
+  for (std::int64_t step = 0; step < options.iterations; ++step) {
+    tick();
+    const double share =
+        static_cast<double>(step) / static_cast<double>(options.iterations);
+    const double factor = 0.5 * (1 + std::cos(std::numbers::pi * share));
+    adam.param_groups()[0].options().set_lr(options.code_rate * factor);
+    adam.param_groups()[1].options().set_lr(options.scale_rate * factor);
+    adam.zero_grad();
+    const at::Tensor soft =
+        soft_dequantize(codes, log_scales, fit.zeros, grid_);
+    soft.backward(half_gradient(weight_, soft.detach(), moments) *
+                  (2 / energy));
+    adam.step();
+    if (step % 20 == 19) consider(stored());
+  }
+  consider(stored());
+  descend(stored(), options.sweeps);
 }
 
 }  // namespace
 
-at::Tensor adaquant_loss(const at::Tensor& changed, const at::Tensor& target,
+at::Tensor half_gradient(const at::Tensor& original, const at::Tensor& changed,
                          const Moments& moments) {
-  return ((at::mm(changed, moments.compressed) - 2 * target) * changed).sum() /
-         moments.tokens;
+  return at::mm(changed - original, moments.compressed) +
+         at::mm(original, moments.drift_cross);
 }
 
 at::Tensor soft_dequantize(const at::Tensor& codes, const at::Tensor& log_scales,
@@ -69,91 +177,28 @@ AdaquantResult adaquant(const at::Tensor& weight, const Grid& grid,
                         const SplitMoments& moments,
                         const AdaquantOptions& options,
                         const std::function<void()>& tick) {
-  const at::Tensor wide = weight.to(at::kFloat);
-  const Moments& fit_on = moments.fit;
-  const auto error_of = [&](const at::Tensor& codes, const GridFit& fit) {
-    return relative_error(wide, dequantize(codes, fit, grid), moments.held_out);
-  };
-  Start start;
-  start.fit = fit_min_max(wide, grid);
-  start.codes = nearest_codes(wide, start.fit, grid);
-  start.error = error_of(start.codes, start.fit);
+  const at::NoGradGuard no_grad;
+  const Shared shared = prepare(moments, options);
   AdaquantResult out;
-  out.error_rtn = start.error;
-  const auto consider = [&](const at::Tensor& codes, const GridFit& fit) {
-    const double error = error_of(codes, fit);
-    if (error < start.error) start = {codes, fit, error};
-  };
-
-  // The unrounded optimum: W itself where the streams agree, else what makes up
-  // for the error of earlier layers.
-  const double mean = fit_on.compressed.diagonal().mean().item<double>();
-  const at::Tensor target = at::mm(wide, fit_on.cross);
-  at::Tensor ideal = wide;
-  if (mean > 0 && (options.error_feedback || options.iterations > 0)) {
-    const at::Tensor ridge =
-        at::eye(wide.size(1), wide.options()) * (0.01 * mean);
-    ideal = solve_spd(fit_on.compressed + ridge,
-                      (target + wide * (0.01 * mean)).t())
-                .t()
-                .to(at::kFloat)
-                .contiguous();
-  }
-  for (const at::Tensor& base : {wide, ideal}) {
-    GridFit fit = start.fit;
-    if (options.scale_search) {
-      fit = fit_least_error(base, fit_on.compressed.diagonal(), grid);
-      consider(nearest_codes(base, fit, grid), fit);
-    }
-    if (options.error_feedback)
-      consider(feedback_codes(base, fit, grid, fit_on.compressed), fit);
-    if (base.is_same(ideal)) break;
-  }
-  out.codes = start.codes;
-  out.fit = start.fit;
-  out.error = out.error_start = start.error;
-  if (options.iterations == 0) return out;
-
-  const at::AutoGradMode with_gradients(true);
-  at::Tensor codes = continuous_codes(ideal, start, grid).detach().clone();
-  at::Tensor log_scales = start.fit.scales.log().detach().clone();
-  codes.requires_grad_(true);
-  log_scales.requires_grad_(true);
-  std::vector<torch::optim::OptimizerParamGroup> groups;
-  for (at::Tensor* parameter : {&codes, &log_scales})
-    groups.emplace_back(std::vector<at::Tensor>{*parameter},
-                        std::make_unique<torch::optim::AdamOptions>(1e-3));
-  torch::optim::Adam adam(groups, torch::optim::AdamOptions(1e-3));
-  // The loss in units of the target's energy: Adam's steps do not depend on
-  // its scale, but its epsilon does.
-  const double energy =
-      (at::mm(wide, fit_on.original) * wide).sum().item<double>() /
-          fit_on.tokens +
-      1e-30;
-  for (std::int64_t step = 0; step < options.iterations; ++step) {
-    tick();
-    set_rates(adam, options, step);
-    adam.zero_grad();
-    const at::Tensor loss =
-        adaquant_loss(soft_dequantize(codes, log_scales, start.fit.zeros, grid),
-                      target, fit_on) /
-        energy;
-    loss.backward();
-    adam.step();
-    const bool last = step + 1 == options.iterations;
-    if (step % 20 != 19 && !last) continue;
-    const at::NoGradGuard no_grad;
-    GridFit fit = start.fit;
-    fit.scales = log_scales.exp().to(grid.scale_dtype).to(at::kFloat);
-    const at::Tensor hard =
-        codes.round().clamp(0, static_cast<double>(grid.levels()));
-    const double error = error_of(hard, fit);
-    if (error < out.error) {
-      out.codes = hard.detach().clone();
-      out.fit = fit;
-      out.error = error;
-    }
-  }
+  double energy = 0;
+  out.rounded = by_rows(weight, [&](const at::Tensor& rows) {
+    Fitter fitter(rows, grid, shared);
+    const double share =
+        (at::mm(rows, moments.held_out.original()) * rows).sum().item<double>();
+    energy += share;
+    out.error_rtn += share * fitter.error();
+    fitter.start(options);
+    out.error_start += share * fitter.error();
+    fitter.descend(fitter.best(), options.sweeps);
+    out.error_descent += share * fitter.error();
+    if (options.iterations > 0) fitter.learn(options, tick);
+    out.error += share * fitter.error();
+    return fitter.best();
+  });
+  if (energy > 0)
+    for (double* error : {&out.error_rtn, &out.error_start, &out.error_descent,
+                          &out.error})
+      *error /= energy;
   return out;
 }
 

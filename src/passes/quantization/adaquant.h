@@ -8,11 +8,14 @@
 // paper's code, each because it lowers the error on language models: the loss
 // is taken from second moments (full batch, exact); U moves in units of grid
 // steps; the start is the best of nearest rounding, of a range search weighted
-// by the inputs, and of error feedback; the learning rate falls to 0; and the
-// best point on held-out data is kept, which may be the start.
+// by the inputs, and of error feedback; coordinate descent over codes and
+// scales (quantizer.h) runs before and after Adam, whose small steps seldom
+// carry a code over a rounding border by themselves; the learning rate falls to
+// 0; and what is best on held-out data is kept, which may be the start.
 #pragma once
 
 #include <cstdint>
+#include <functional>
 
 #include "passes/layer_moments.h"
 #include "passes/quantization/quantizer.h"
@@ -20,31 +23,32 @@
 namespace autoglm {
 
 struct AdaquantOptions {
-  std::int64_t iterations = 200;
-  double code_rate = 0.02;    // Adam step of U, in grid steps
-  double scale_rate = 0.001;  // Adam step of log s
+  std::int64_t iterations = 200;  // Adam steps
+  std::int64_t sweeps = 4;        // of coordinate descent, before and after
+  double code_rate = 0.005;       // Adam step of U, in grid steps
+  double scale_rate = 0.0005;     // Adam step of log s
   bool scale_search = true;
   bool error_feedback = true;
 };
 
+/// Errors are relative_error() on the held-out moments.
 struct AdaquantResult {
-  at::Tensor codes;
-  GridFit fit;
-  double error_rtn = 0;    // held out, relative: plain nearest rounding
-  double error_start = 0;  // the best start
-  double error = 0;        // what is returned; never above error_rtn
+  Rounded rounded;
+  double error_rtn = 0;      // plain nearest rounding
+  double error_start = 0;    // the best start
+  double error_descent = 0;  // after coordinate descent
+  double error = 0;          // what is returned; never above error_rtn
 };
 
-/// weight: [out, in]. Runs on the moments' device. `tick` is called once per
-/// iteration (progress, interruption).
+/// weight: [out, in]. Runs on the moments' device, rows in parts that bound the
+/// memory. `tick` is called once per iteration (progress, interruption).
 AdaquantResult adaquant(const at::Tensor& weight, const Grid& grid,
                         const SplitMoments& moments,
                         const AdaquantOptions& options,
                         const std::function<void()>& tick = [] {});
 
-/// The loss above without its constant part, differentiable: tr(V Szz V') -
-/// 2 tr(W Sxz V'), per token. target: W Sxz [out, in].
-at::Tensor adaquant_loss(const at::Tensor& changed, const at::Tensor& target,
+/// Half the gradient of || W X - V Z ||^2 in V: (V - W) Szz + W Sez, [out, in].
+at::Tensor half_gradient(const at::Tensor& original, const at::Tensor& changed,
                          const Moments& moments);
 
 /// s * (clamp(round(U), 0, 2^b - 1) - zero) with straight-through gradients.

@@ -7,7 +7,8 @@
 // Biases and norms stay in floating point. The matrices that share an input
 // (query, key, value) share its moments; gate and up are one matrix. The head
 // is fitted on the final norm's output; the embedding has no input, its scales
-// are chosen for the least squared error of its rows.
+// are chosen for the least squared error of its rows, before the walk, so that
+// the blocks make up for it.
 #include <ATen/core/grad_mode.h>
 
 #include <set>
@@ -33,8 +34,9 @@ class Quantization final : public Pass {
     std::int64_t head_bits = 8;
     std::int64_t embedding_bits = 8;
     std::int64_t iterations = -1;
-    double code_rate = 0.02;
-    double scale_rate = 0.001;
+    std::int64_t sweeps = 4;
+    double code_rate = 0.005;
+    double scale_rate = 0.0005;
     bool scale_search = true;
     bool error_feedback = true;
 
@@ -60,6 +62,10 @@ class Quantization final : public Pass {
       field("iterations", iterations,
             "adaquant: Adam steps per matrix; -1: 200, or 30 from 7 bits up",
             Range{-1, 100000});
+      field("sweeps", sweeps,
+            "adaquant: rounds of coordinate descent over codes and scales, "
+            "before and after Adam",
+            Range{0, 1000});
       field("code_rate", code_rate,
             "adaquant: learning rate of the codes, in grid steps",
             Range{0, 1});
@@ -148,6 +154,7 @@ AdaquantOptions Quantization::adaquant_options(int bits) const {
   out.iterations = options_.iterations >= 0 ? options_.iterations
                    : bits >= 7              ? 30
                                             : 200;
+  out.sweeps = options_.sweeps;
   out.code_rate = options_.code_rate;
   out.scale_rate = options_.scale_rate;
   out.scale_search = options_.scale_search;
@@ -170,20 +177,26 @@ class Rounder {
   // Without inputs: scales from the extremes, or searched evenly.
   Weight round(const std::string& name, const Weight& weight, bool search) {
     const Grid& grid = grids_.at(name);
-    const at::Tensor& value = dense(weight);
-    GridFit fit = fit_min_max(value, grid);
-    const auto error = [&](const GridFit& candidate) {
-      const at::Tensor wide = value.to(at::kFloat);
-      const at::Tensor difference =
-          dequantize(nearest_codes(wide, candidate, grid), candidate, grid) -
-          wide;
-      return (difference.square().sum() / wide.square().sum().clamp_min(1e-30))
-          .item<double>();
-    };
-    const double before = error(fit);
-    if (search) fit = fit_least_error(value, {}, grid);
-    note(name, {{"error_rtn", before}, {"error", error(fit)}});
-    return pack(nearest_codes(value, fit, grid), fit, grid);
+    double energy = 0, before = 0, after = 0;
+    const Rounded rounded =
+        by_rows(dense(weight), [&](const at::Tensor& rows) {
+          const auto nearest = [&](const GridFit& fit) {
+            return Rounded{nearest_codes(rows, fit, grid), fit};
+          };
+          const auto error = [&](const Rounded& candidate) {
+            return (dequantize(candidate, grid) - rows)
+                .square().sum(at::kDouble).item<double>();
+          };
+          Rounded out = nearest(fit_min_max(rows, grid));
+          energy += rows.square().sum(at::kDouble).item<double>();
+          before += error(out);
+          if (search) out = nearest(fit_least_error(rows, {}, grid));
+          after += error(out);
+          return out;
+        });
+    const double unit = std::max(energy, 1e-30);
+    note(name, {{"error_rtn", before / unit}, {"error", after / unit}});
+    return pack(rounded, grid);
   }
 
   Weight round(const std::string& name, const Weight& weight,
@@ -193,9 +206,9 @@ class Rounder {
                                            [&] { progress_.step(0); });
     note(name, {{"error_rtn", result.error_rtn},
                 {"error_start", result.error_start},
-                {"error", result.error},
-                {"learned", result.error < result.error_start}});
-    return pack(result.codes, result.fit, grid);
+                {"error_descent", result.error_descent},
+                {"error", result.error}});
+    return pack(result.rounded, grid);
   }
 
   Json take_notes() { return std::move(notes_); }
@@ -241,7 +254,7 @@ SplitMoments head_moments(const Model& model, const Stream& original,
     (i < fitted ? out.fit : out.held_out)
         .add(final_hidden(model, original[i]),
              final_hidden(model, compressed[i]));
-  if (!out.held_out.original.defined()) out.held_out = out.fit;
+  if (out.held_out.empty()) out.held_out = out.fit;
   return out;
 }
 
@@ -266,10 +279,11 @@ void Quantization::run(Model& model, PassContext& context) const {
     const auto with = [&](const std::string& name) {
       return adaquant_options(all.at(name).bits);
     };
-    // The walk embeds with the original table: one stream for both. The
-    // rounded table then joins the compressed model; its error is tiny.
+    const Weight embedding = work.embedding;
+    if (rounder.wants("embedding"))
+      work.embedding = rounder.round("embedding", embedding, true);
     const auto [original, compressed] = walk_blocks(
-        work, context.calibration.to(context.device), 8,
+        work, embedding, context.calibration.to(context.device), 8,
         [&](const BlockVisit& visit) {
           Block block = visit.original;
           Attention& a = block.attention;
@@ -290,8 +304,6 @@ void Quantization::run(Model& model, PassContext& context) const {
       work.head->weight =
           rounder.round("head", work.head->weight,
                         head_moments(work, original, compressed), with("head"));
-    if (rounder.wants("embedding"))
-      work.embedding = rounder.round("embedding", work.embedding, true);
   }
   model = to_device(work, home);
   context.note("matrices", rounder.take_notes());
