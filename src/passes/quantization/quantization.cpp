@@ -57,7 +57,8 @@ class Quantization final : public Pass {
             "width for the output head, when selected; 0: leave it",
             Range{0, 8});
       field("embedding_bits", embedding_bits,
-            "width for the embedding, when selected; 0: leave it",
+            "width for the embedding, when selected; 0: leave it, as "
+            "transformers needs, which loads no packed embedding",
             Range{0, 8});
       field("iterations", iterations,
             "adaquant: Adam steps per matrix; -1: 200, or 30 from 7 bits up",
@@ -305,6 +306,9 @@ void Quantization::run(Model& model, PassContext& context) const {
           rounder.round("head", work.head->weight,
                         head_moments(work, original, compressed), with("head"));
   }
+  if (rounder.wants("embedding"))
+    log_info("quantization: the embedding is packed, which transformers cannot "
+             "load; embedding_bits: 0 leaves it as it is");
   model = to_device(work, home);
   context.note("matrices", rounder.take_notes());
 }
