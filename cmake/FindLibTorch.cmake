@@ -9,6 +9,7 @@
 #
 # find_package(Torch) is not used: with a CUDA wheel it demands the whole CUDA
 # toolkit, even for code that never touches a GPU.
+include(CheckIncludeFileCXX)
 include(FindPackageHandleStandardArgs)
 
 set(LIBTORCH_ROOT "${PROJECT_SOURCE_DIR}/build/libtorch" CACHE PATH
@@ -17,7 +18,7 @@ set(LIBTORCH_ROOT "${PROJECT_SOURCE_DIR}/build/libtorch" CACHE PATH
 file(REAL_PATH "${LIBTORCH_ROOT}" _root)
 if(NOT "${_root}" STREQUAL "${LibTorch_searched}")
   foreach(_found INCLUDE_DIR cpu_LIBRARY c10_LIBRARY cuda_LIBRARY
-          c10_cuda_LIBRARY CUDA_INCLUDE_DIR cudart_LIBRARY)
+          c10_cuda_LIBRARY CUDA_INCLUDE_DIR CUDA_HEADERS_USABLE cudart_LIBRARY)
     unset(LibTorch_${_found} CACHE)
   endforeach()
   set(LibTorch_searched "${_root}" CACHE INTERNAL "Where the results are from")
@@ -86,7 +87,14 @@ if(LibTorch_FOUND AND NOT TARGET LibTorch::cpu)
     target_link_options(LibTorch::cpu INTERFACE -Wl,-rpath,${_dir})
   endforeach()
 
-  if(LibTorch_cuda_LIBRARY AND LibTorch_CUDA_INCLUDE_DIR
+  # The runtime's headers include others, which may be in another package.
+  if(LibTorch_CUDA_INCLUDE_DIR AND NOT LibTorch_CUDA_HEADERS_USABLE)
+    unset(LibTorch_CUDA_HEADERS_USABLE CACHE)  # it may have come meanwhile
+    set(CMAKE_REQUIRED_INCLUDES ${LibTorch_CUDA_INCLUDE_DIR})
+    check_include_file_cxx(cuda_runtime_api.h LibTorch_CUDA_HEADERS_USABLE)
+    unset(CMAKE_REQUIRED_INCLUDES)
+  endif()
+  if(LibTorch_cuda_LIBRARY AND LibTorch_CUDA_HEADERS_USABLE
      AND LibTorch_cudart_LIBRARY)
     add_library(LibTorch::cuda INTERFACE IMPORTED)
     target_include_directories(LibTorch::cuda SYSTEM INTERFACE

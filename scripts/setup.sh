@@ -19,6 +19,7 @@ readonly torch_version=2.11.0
 # Without a GPU these two are all that the CUDA wheel's torch_cpu refers to;
 # leaving the rest out saves 3.4 GB.
 readonly cuda_runtime=(nvidia-cuda-runtime==13.0.96 nvidia-cuda-cupti==13.0.85)
+readonly cuda_headers=nvidia-cuda-crt==13.0.88  # included by the runtime's own
 readonly venv=build/venv
 readonly link=build/libtorch
 
@@ -127,7 +128,9 @@ wheel_complete() {
     *) return 1 ;;
   esac
   compgen -G "$site/nvidia/*/lib/libcudart.so.*" >/dev/null &&
-    compgen -G "$site/nvidia/*/lib/libcupti.so.*" >/dev/null || return 1
+    compgen -G "$site/nvidia/*/lib/libcupti.so.*" >/dev/null &&
+    compgen -G "$site/nvidia/*/include/crt/host_defines.h" >/dev/null ||
+    return 1
   ! has_gpu || compgen -G "$site/nvidia/cudnn/lib/libcudnn.so.*" >/dev/null
 }
 
@@ -151,13 +154,13 @@ install_torch() {
   if ! wheel_complete "$site" "$version"; then
     if has_gpu; then
       say "libtorch: installing torch==$torch_version for CUDA, about 5 GB"
-      pip_install "torch==$torch_version"
+      pip_install "torch==$torch_version" "$cuda_headers"
     else
       say "libtorch: installing torch==$torch_version without its CUDA" \
           "packages (no NVIDIA GPU here), about 1.3 GB"
       pip_install --no-deps "torch==$torch_version"
       [[ $(installed_torch "$site") == *+cpu ]] ||
-        pip_install --no-deps "${cuda_runtime[@]}"
+        pip_install --no-deps "${cuda_runtime[@]}" "$cuda_headers"
     fi
     version=$(installed_torch "$site")
     wheel_complete "$site" "$version" ||

@@ -91,14 +91,16 @@ LatencyPhase summarize(const char* name, std::vector<double> samples,
   return phase;
 }
 
-// Which kernels the matrices of the blocks and the head run through.
-void name_kernels(const Model& model, std::int64_t rows, const char* dtype,
-                  LatencyPhase& phase) {
+// Which kernels the matrices run through: those of the blocks on all tokens of
+// a step, the head (or the embedding in its place) on the last of each sequence.
+void name_kernels(const Model& model, std::int64_t batch, std::int64_t tokens,
+                  const char* dtype, LatencyPhase& phase) {
   std::set<std::string> names;
   for (const NamedLinear& linear : named_linears(model)) {
     if (linear.name == "embedding" && model.head) continue;
     const Weight& weight = weight_of(model, linear.name);
-    std::string name = linear_kernel(weight, rows);
+    const bool head = linear.name == "embedding" || linear.name == "head";
+    std::string name = linear_kernel(weight, head ? batch : batch * tokens);
     if (name == "dequantize + gemm") phase.simulated = true;
     if (name == "dense") name = fmt::format("dense {}", dtype);
     names.insert(name);
@@ -188,9 +190,9 @@ std::vector<Latency> measure_latency(const std::vector<const Model*>& models,
         weights + cache_bytes(compute[i], options.prompt + options.generate / 2,
                               options.batch, element),
         bandwidth);
-    name_kernels(compute[i], options.batch * options.prompt, dtype,
+    name_kernels(compute[i], options.batch, options.prompt, dtype,
                  latency.prefill);
-    name_kernels(compute[i], options.batch, dtype, latency.decode);
+    name_kernels(compute[i], options.batch, 1, dtype, latency.decode);
     out.push_back(std::move(latency));
   }
   return out;

@@ -5,6 +5,7 @@
 #include <numbers>
 
 #include "autoglm/core/error.h"
+#include "autoglm/core/text.h"
 
 namespace autoglm {
 namespace {
@@ -14,6 +15,12 @@ constexpr std::int64_t kChunkElements = 1 << 24;
 
 double total(const at::Tensor& tensor) {
   return tensor.sum(at::kDouble).item<double>();
+}
+
+void check_finite(const at::Tensor& logits, const char* whose) {
+  if (!std::isfinite(total(logits)))
+    fail(ErrorKind::kNumeric,
+         fmt::format("the {}'s logits contain NaN or infinity", whose));
 }
 
 }  // namespace
@@ -35,19 +42,17 @@ void MetricSums::add(const at::Tensor& logits, const at::Tensor& targets,
 void MetricSums::add_chunk(const at::Tensor& logits, const at::Tensor& targets,
                            const at::Tensor& original) {
   const at::Tensor wide = logits.to(at::kFloat);
+  check_finite(wide, "model");
   const at::Tensor log_p = at::log_softmax(wide, -1);
-  const at::Tensor picked = log_p.gather(1, targets.unsqueeze(1));
-  const double nll = -total(picked);
-  if (!std::isfinite(nll))
-    fail(ErrorKind::kNumeric, "the model's logits contain NaN or infinity");
   const at::Tensor best = wide.argmax(-1);
   count_ += logits.size(0);
-  nll_ += nll;
+  nll_ -= total(log_p.gather(1, targets.unsqueeze(1)));
   hits_ += (best == targets).sum().item<std::int64_t>();
   if (!original.defined()) return;
 
   against_original_ = true;
   const at::Tensor wide_q = original.to(at::kFloat);
+  check_finite(wide_q, "original");
   const at::Tensor log_q = at::log_softmax(wide_q, -1);
   const at::Tensor q = log_q.exp();
   // KL(original || this model); rounding can make a true 0 slightly negative.
@@ -79,10 +84,11 @@ Scorecard MetricSums::scorecard(std::uint64_t text_bytes) const {
   Divergence d;
   d.kl = kl_ / n;
   std::vector<float> sorted = kls_;
-  const auto rank = static_cast<std::size_t>(0.99 * static_cast<double>(sorted.size() - 1));
-  std::nth_element(sorted.begin(), sorted.begin() + static_cast<std::ptrdiff_t>(rank),
-                   sorted.end());
-  d.kl_p99 = static_cast<double>(sorted[rank]);
+  const auto rank = static_cast<std::ptrdiff_t>(
+      0.99 * static_cast<double>(sorted.size() - 1));
+  const auto p99 = sorted.begin() + rank;
+  std::nth_element(sorted.begin(), p99, sorted.end());
+  d.kl_p99 = static_cast<double>(*p99);
   d.top1_agreement = static_cast<double>(agreements_) / n;
   d.cosine = cosine_ / n;
   d.l2 = l2_ / n;

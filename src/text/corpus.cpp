@@ -44,10 +44,12 @@ std::vector<std::string> read_json_lines(const std::string& content,
   return out;
 }
 
-std::uint64_t bytes_of(const std::vector<TokenId>& ids,
-                       const Tokenizer& tokenizer) {
+// Bytes of what is predicted: without a prefix nothing predicts the first token.
+std::uint64_t scored_bytes(const std::vector<TokenId>& window,
+                           const Tokenizer& tokenizer, bool has_prefix) {
   std::uint64_t bytes = 0;
-  for (const TokenId id : ids) bytes += tokenizer.token_bytes(id);
+  for (std::size_t i = has_prefix ? 0 : 1; i < window.size(); ++i)
+    bytes += tokenizer.token_bytes(window[i]);
   return bytes;
 }
 
@@ -64,17 +66,6 @@ std::vector<std::string> read_corpus(const std::filesystem::path& file) {
     fail(ErrorKind::kInput, name + ": the text is not valid UTF-8");
   if (extension == ".jsonl") return read_json_lines(content, name);
   return {std::move(content)};
-}
-
-TokenWindows TokenWindows::slice(std::int64_t begin, std::int64_t end,
-                                 const Tokenizer& tokenizer) const {
-  AUTOGLM_ENSURE(0 <= begin && begin <= end && end <= count());
-  TokenWindows out = *this;
-  out.windows.assign(windows.begin() + begin, windows.begin() + end);
-  out.text_bytes = 0;
-  for (const auto& window : out.windows)
-    out.text_bytes += bytes_of(window, tokenizer);
-  return out;
 }
 
 TokenWindows make_windows(const Tokenizer& tokenizer,
@@ -97,7 +88,8 @@ TokenWindows make_windows(const Tokenizer& tokenizer,
     if (count > 0 && out.count() == count) break;
     const auto begin = ids.begin() + static_cast<std::ptrdiff_t>(at);
     out.windows.emplace_back(begin, begin + length);
-    out.text_bytes += bytes_of(out.windows.back(), tokenizer);
+    out.text_bytes += scored_bytes(out.windows.back(), tokenizer,
+                                   !out.prefix.empty());
   }
   if (out.windows.empty())
     fail(ErrorKind::kInput,

@@ -199,6 +199,9 @@ TEST_CASE("metrics: NaN and infinity are errors, not scores") {
     CHECK(error_of(ErrorKind::kNumeric, [&] {
             score(logits, ids({0, 1, 2}));
           }) == "the model's logits contain NaN or infinity");
+    CHECK(error_of(ErrorKind::kNumeric, [&] {
+            score(at::zeros({3, 5}), ids({0, 1, 2}), logits);
+          }) == "the original's logits contain NaN or infinity");
   }
 }
 

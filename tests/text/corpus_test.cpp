@@ -1,6 +1,7 @@
 #include "autoglm/text/corpus.h"
 
 #include "autoglm/core/file.h"
+#include "autoglm/core/json.h"
 #include "autoglm/core/log.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/support/throws.h"
@@ -52,10 +53,22 @@ TEST_CASE("windows: consecutive runs of the text, none overlapping") {
     joined.insert(joined.end(), window.begin(), window.end());
   CHECK(std::equal(joined.begin(), joined.end(), ids.begin()));
   CHECK(tokenizer.decode(joined).size() == windows.text_bytes);
+}
 
-  const TokenWindows part = windows.slice(1, 2, tokenizer);
-  CHECK(part.windows[0] == windows.windows[1]);
-  CHECK(part.text_bytes == tokenizer.decode(part.windows[0]).size());
+TEST_CASE("windows: without a prefix the first token's bytes do not count") {
+  const TemporaryFolder folder;
+  Json file = read_json(kSource / "examples/glm-books/tokenizer.json");
+  file["post_processor"] = nullptr;
+  file["added_tokens"] = Json::array();
+  file["model"]["vocab"].erase("[gMASK]");
+  write_file_atomically(folder / "tokenizer.json", file.dump());
+  const Tokenizer tokenizer = Tokenizer::load(folder.path());
+  write_file_atomically(folder / "a.txt", "It was the best of times.");
+  const TokenWindows windows = make_windows(tokenizer, folder / "a.txt", 1, 4);
+  REQUIRE(windows.prefix.empty());
+  const auto& window = windows.windows[0];
+  CHECK(windows.text_bytes ==
+        tokenizer.decode({window.begin() + 1, window.end()}).size());
 }
 
 TEST_CASE("windows: too little text is an error, less than asked a warning") {

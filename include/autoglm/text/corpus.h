@@ -21,15 +21,12 @@ struct TokenWindows {
   std::vector<TokenId> prefix;
   std::int64_t length = 0;
   std::vector<std::vector<TokenId>> windows;  // text tokens only
-  std::uint64_t text_bytes = 0;  // UTF-8 bytes of all windows' text
+  std::uint64_t text_bytes = 0;  // UTF-8 bytes of the tokens to predict
   std::string source;            // what reports call it: the file's name
 
   std::int64_t count() const {
     return static_cast<std::int64_t>(windows.size());
   }
-  /// Windows [begin, end) with their share of text_bytes recomputed.
-  TokenWindows slice(std::int64_t begin, std::int64_t end,
-                     const Tokenizer& tokenizer) const;
 };
 
 /// Encodes the corpus (documents in order, joined end to end) and cuts windows

@@ -1,9 +1,14 @@
 // libautoglm_cuda.so: events, memory statistics and names of CUDA devices.
-#include <ATen/cuda/CUDAContext.h>
-#include <ATen/cuda/CUDAEvent.h>
+// From c10 and the CUDA runtime alone: ATen/cuda would need the headers of the
+// whole toolkit.
 #include <c10/cuda/CUDACachingAllocator.h>
+#include <c10/cuda/CUDAException.h>
 #include <c10/cuda/CUDAFunctions.h>
 #include <c10/cuda/CUDAGuard.h>
+#include <c10/cuda/CUDAStream.h>
+#include <cuda_runtime_api.h>
+
+#include <cstdio>
 
 #include "eval/cuda/plugin.h"
 
@@ -14,24 +19,48 @@ c10::DeviceIndex device_index(int index) {
   return static_cast<c10::DeviceIndex>(index);
 }
 
+cudaDeviceProp properties(int index) {
+  cudaDeviceProp out;
+  C10_CUDA_CHECK(cudaGetDeviceProperties(&out, index));
+  return out;
+}
+
+class Event {
+ public:
+  Event() { C10_CUDA_CHECK(cudaEventCreate(&event_)); }
+  ~Event() { cudaEventDestroy(event_); }
+  Event(const Event&) = delete;
+  Event& operator=(const Event&) = delete;
+  cudaEvent_t get() const { return event_; }
+  void record() {
+    C10_CUDA_CHECK(
+        cudaEventRecord(event_, c10::cuda::getCurrentCUDAStream().stream()));
+  }
+
+ private:
+  cudaEvent_t event_ = nullptr;
+};
+
 class Cuda final : public Accelerator {
  public:
   std::string device_name(int index) const override {
-    return at::cuda::getDeviceProperties(device_index(index))->name;
+    return properties(index).name;
   }
 
   std::uint64_t total_memory(int index) const override {
-    return at::cuda::getDeviceProperties(device_index(index))->totalGlobalMem;
+    return properties(index).totalGlobalMem;
   }
 
   double time_ms(int index, const std::function<void()>& body) override {
     const c10::cuda::CUDAGuard guard(device_index(index));
-    at::cuda::CUDAEvent start(cudaEventDefault), stop(cudaEventDefault);
+    Event start, stop;
     start.record();
     body();
     stop.record();
-    stop.synchronize();
-    return static_cast<double>(start.elapsed_time(stop));
+    C10_CUDA_CHECK(cudaEventSynchronize(stop.get()));
+    float ms = 0;
+    C10_CUDA_CHECK(cudaEventElapsedTime(&ms, start.get(), stop.get()));
+    return static_cast<double>(ms);
   }
 
   void synchronize(int index) override {
