@@ -37,7 +37,8 @@ find_library(LibTorch_c10_cuda_LIBRARY c10_cuda
 find_path(LibTorch_CUDA_INCLUDE_DIR cuda_runtime_api.h
   HINTS ${_root}/../nvidia/cu13/include
         ${_root}/../nvidia/cuda_runtime/include)
-find_library(LibTorch_cudart_LIBRARY NAMES cudart libcudart.so.13 libcudart.so.12
+find_library(LibTorch_cudart_LIBRARY
+  NAMES cudart libcudart.so.13 libcudart.so.12 NAMES_PER_DIR
   HINTS ${_root}/../nvidia/cu13/lib
         ${_root}/../nvidia/cuda_runtime/lib)
 
