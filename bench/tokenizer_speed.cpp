@@ -118,8 +118,7 @@ void hostile_texts(const Tokenizer& tokenizer) {
 }
 
 void run(const Settings& settings) {
-  const Time load =
-      median_time(3, [&] { Tokenizer::load(settings.model); });
+  const Time load = median_time(3, [&] { Tokenizer::load(settings.model); });
   fmt::print(
       "{{\"what\": \"load\", \"seconds\": {:.3f}, \"cpu_seconds\": {:.3f}}}\n",
       load.wall, load.cpu);
@@ -127,13 +126,13 @@ void run(const Settings& settings) {
   const std::string text = autoglm::read_file(settings.text);
 
   std::vector<TokenId> ids;
-  const Time whole = median_time(
-      settings.repeat, [&] { ids = tokenizer.encode(text); });
+  const Time whole =
+      median_time(settings.repeat, [&] { ids = tokenizer.encode(text); });
   report("whole text", text.size(), ids.size(), whole);
   if (!settings.ids.empty())
-    autoglm::write_file_atomically(
-        settings.ids, {reinterpret_cast<const char*>(ids.data()),
-                       ids.size() * sizeof(TokenId)});
+    autoglm::write_file_atomically(settings.ids,
+                                   {reinterpret_cast<const char*>(ids.data()),
+                                    ids.size() * sizeof(TokenId)});
 
   const std::vector<std::string_view> parts = paragraphs(text, 4096);
   for (const int threads : {1, settings.threads}) {

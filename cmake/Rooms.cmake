@@ -40,7 +40,7 @@ function(autoglm_add_tests room)
   if(TESTS_TORCH)
     target_precompile_headers(${target} REUSE_FROM autoglm_torch_pch)
   endif()
-  catch_discover_tests(${target} TEST_PREFIX "${room}: "
+  catch_discover_tests(${target} TEST_PREFIX "${room}/"
     DISCOVERY_MODE PRE_TEST PROPERTIES LABELS "${room}" TIMEOUT 300
     # CTest runs as many tests at once as there are cores.
     ENVIRONMENT "OMP_NUM_THREADS=1;MKL_NUM_THREADS=1")

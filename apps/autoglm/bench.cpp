@@ -38,8 +38,8 @@ void bench(Options options, const Session& session) {
     }
     return print_json(json);
   }
-  TextTable table({"model", "phase", "median", "p90", "p99", "GB/s",
-                   "of copy", "kernel"});
+  TextTable table(
+      {"model", "phase", "median", "p90", "p99", "GB/s", "of copy", "kernel"});
   for (std::size_t i = 0; i < latencies.size(); ++i)
     for (const LatencyPhase* phase :
          {&latencies[i].prefill, &latencies[i].decode})
@@ -61,14 +61,14 @@ void bench(Options options, const Session& session) {
 }  // namespace
 
 void add_bench(CLI::App& app, Session& session) {
-  CLI::App* command =
-      app.add_subcommand("bench", "prefill and decode latency");
+  CLI::App* command = app.add_subcommand("bench", "prefill and decode latency");
   auto options = std::make_shared<Options>();
   command->add_option("model", options->model, "checkpoint folder")
       ->required()
       ->type_name("MODEL");
-  command->add_option("--against", options->against,
-                      "a second checkpoint, measured alternately")
+  command
+      ->add_option("--against", options->against,
+                   "a second checkpoint, measured alternately")
       ->type_name("DIR");
   const auto number = [&](const char* name, std::int64_t& value,
                           const char* help) {

@@ -22,12 +22,15 @@ void add_recipe_options(CLI::App& command, Options& options) {
   command.add_option("config", options.config, "configuration file (YAML)")
       ->required()
       ->type_name("CONFIG");
-  command.add_option("--model", options.overrides.model,
-                     "checkpoint folder to read")->type_name("DIR");
-  command.add_option("--output", options.overrides.output,
-                     "folder to write")->type_name("DIR");
-  command.add_option("--set", options.overrides.assignments,
-                     "change a key: a.b=value (may be repeated)")
+  command
+      .add_option("--model", options.overrides.model,
+                  "checkpoint folder to read")
+      ->type_name("DIR");
+  command.add_option("--output", options.overrides.output, "folder to write")
+      ->type_name("DIR");
+  command
+      .add_option("--set", options.overrides.assignments,
+                  "change a key: a.b=value (may be repeated)")
       ->type_name("KEY=VALUE")
       ->type_size(1)
       ->allow_extra_args(false);
@@ -49,15 +52,18 @@ void print_plan(const Recipe& recipe, const Session& session) {
     const double share =
         static_cast<double>(size.bytes) / static_cast<double>(before.bytes);
     table.add_row({name, format_count(size.parameters),
-                   format_bytes(size.bytes), fmt::format("{:.1f} %", 100 * share)});
+                   format_bytes(size.bytes),
+                   fmt::format("{:.1f} %", 100 * share)});
     json.push_back({{"step", name},
                     {"parameters", size.parameters},
                     {"weight_bytes", size.bytes}});
   };
   add("(original)", plan.before);
   for (const PlanStep& step : plan.steps) add(step.name, step.after);
-  if (session.json) print_json(json);
-  else print(table.text());
+  if (session.json)
+    print_json(json);
+  else
+    print(table.text());
 }
 
 void compress(const Options& options, Session& session) {
@@ -74,7 +80,7 @@ void compress(const Options& options, Session& session) {
   if (session.json) {
     print_json(to_json(record));
   } else {
-    print(comparison_table(record));
+    print(report_summary(record));
     for (const ConstraintRecord& c : record.constraints)
       print(fmt::format("constraint {} {}: {} (measured {:.6g})\n", c.measure,
                         c.limit, c.met ? "met" : "NOT MET", c.value));
@@ -93,8 +99,9 @@ void add_compress(CLI::App& app, Session& session) {
   auto options = std::make_shared<Options>();
   add_recipe_options(*command, *options);
   command->add_flag("--force", options->force, "replace an existing output");
-  auto* resume = command->add_flag(
-      "--resume", options->resume, "go on with an unfinished run (the default)");
+  auto* resume =
+      command->add_flag("--resume", options->resume,
+                        "go on with an unfinished run (the default)");
   command->add_flag("--fresh", options->fresh, "forget an unfinished run")
       ->excludes(resume);
   command->add_flag("--dry-run", options->dry_run,

@@ -33,13 +33,12 @@ void doctor(const Session& session) {
   session.begin();
   std::string why;
   Accelerator* cuda = find_cuda(&why);
-  const std::string gpu =
-      cuda != nullptr ? fmt::format("{} ({})", cuda->device_name(0),
-                                    format_bytes(cuda->total_memory(0)))
-                      : "none: " + why;
-  const auto memory =
-      static_cast<std::uint64_t>(sysconf(_SC_PHYS_PAGES)) *
-      static_cast<std::uint64_t>(sysconf(_SC_PAGE_SIZE));
+  const std::string gpu = cuda != nullptr
+                              ? fmt::format("{} ({})", cuda->device_name(0),
+                                            format_bytes(cuda->total_memory(0)))
+                              : "none: " + why;
+  const auto memory = static_cast<std::uint64_t>(sysconf(_SC_PHYS_PAGES)) *
+                      static_cast<std::uint64_t>(sysconf(_SC_PAGE_SIZE));
   const Json json = {{"autoglm", version()},
                      {"libtorch", TORCH_VERSION},
                      {"threads", at::get_num_threads()},

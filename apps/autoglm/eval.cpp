@@ -1,10 +1,9 @@
 // autoglm eval: quality of a model, alone or against its original.
-#include "autoglm/eval/evaluate.h"
-
 #include <memory>
 #include <optional>
 
 #include "autoglm/eval/accelerator.h"
+#include "autoglm/eval/evaluate.h"
 #include "autoglm/model/checkpoint.h"
 #include "autoglm/pipeline/text_data.h"
 #include "measure.h"
@@ -13,9 +12,10 @@
 namespace autoglm::cli {
 
 void add_text_options(CLI::App& command, TextOptions& options) {
-  command.add_option("--data", options.data,
-                     "text (.txt or .jsonl); default: the evaluation text "
-                     "that comes with autoglm")
+  command
+      .add_option("--data", options.data,
+                  "text (.txt or .jsonl); default: the evaluation text "
+                  "that comes with autoglm")
       ->type_name("FILE");
   command.add_option("--windows", options.windows, "windows; 0: all that fit")
       ->check(CLI::Range(0, 100000000))
@@ -26,9 +26,9 @@ void add_text_options(CLI::App& command, TextOptions& options) {
 }
 
 TokenWindows text_windows(const Model& model, const TextOptions& options) {
-  const std::filesystem::path file =
-      options.data.empty() ? shipped_text("evaluation")
-                           : std::filesystem::path(options.data);
+  const std::filesystem::path file = options.data.empty()
+                                         ? shipped_text("evaluation")
+                                         : std::filesystem::path(options.data);
   return load_windows(model, {file, options.windows, options.length});
 }
 
@@ -50,8 +50,10 @@ void eval(const Options& options, const Session& session) {
   const TokenWindows windows = text_windows(model, options.text);
   const Scorecard scorecard = evaluate(
       model, windows, reference ? &*reference : nullptr, evaluate_options);
-  if (session.json) print_json(to_json(scorecard));
-  else print(scorecard_text(scorecard));
+  if (session.json)
+    print_json(to_json(scorecard));
+  else
+    print(scorecard_text(scorecard));
 }
 
 }  // namespace
@@ -63,8 +65,9 @@ void add_eval(CLI::App& app, Session& session) {
   command->add_option("model", options->model, "checkpoint folder")
       ->required()
       ->type_name("MODEL");
-  command->add_option("--reference", options->reference,
-                      "the original checkpoint, for KL, top-1, retention")
+  command
+      ->add_option("--reference", options->reference,
+                   "the original checkpoint, for KL, top-1, retention")
       ->type_name("DIR");
   add_text_options(*command, options->text);
   command->callback([options, &session] { eval(*options, session); });

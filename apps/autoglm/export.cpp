@@ -24,7 +24,8 @@ struct Options {
 void export_model(const Options& options, const Session& session) {
   session.begin();
   const fs::path output = options.output;
-  if (fs::exists(output) && !(fs::is_directory(output) && fs::is_empty(output))) {
+  if (fs::exists(output) &&
+      !(fs::is_directory(output) && fs::is_empty(output))) {
     if (!options.force)
       fail(ErrorKind::kConfig,
            fmt::format("the output {} exists; --force replaces it",
@@ -57,15 +58,17 @@ void add_export(CLI::App& app, Session& session) {
   command->add_option("model", options->model, "checkpoint folder")
       ->required()
       ->type_name("MODEL");
-  command->add_option("--format", options->format,
-                      "dense: every weight in floating point, for any loader")
+  command
+      ->add_option("--format", options->format,
+                   "dense: every weight in floating point, for any loader")
       ->required()
       ->check(CLI::IsMember({"dense"}));
   command->add_option("--output", options->output, "folder to write")
       ->required()
       ->type_name("DIR");
-  command->add_option("--dtype", options->dtype,
-                      "of the weights; auto: as in the model")
+  command
+      ->add_option("--dtype", options->dtype,
+                   "of the weights; auto: as in the model")
       ->check(CLI::IsMember({"auto", "bf16", "fp16", "fp32"}))
       ->capture_default_str();
   command->add_flag("--force", options->force, "replace an existing output");

@@ -85,23 +85,22 @@ void inspect(const std::string& folder, const Session& session) {
   };
   for (const auto& [part, bytes] : record.parts) {
     if (bytes == 0) continue;
-    parts.add_row({part, format_bytes(bytes),
-                   fmt::format("{:.1f} %", 100.0 * static_cast<double>(bytes) /
-                                               static_cast<double>(
-                                                   record.weight_bytes)),
-                   form(part)});
+    parts.add_row(
+        {part, format_bytes(bytes),
+         fmt::format("{:.1f} %", 100.0 * static_cast<double>(bytes) /
+                                     static_cast<double>(record.weight_bytes)),
+         form(part)});
   }
   TextTable layers({"layer", "query heads", "kv heads", "ffn", "parameters",
                     "bytes", "attention", "mlp"});
   for (std::size_t i = 0; i < record.blocks.size(); ++i) {
     const auto& w = record.blocks[i];
-    layers.add_row(
-        {std::to_string(i), std::to_string(w.query_heads),
-         std::to_string(w.kv_heads), std::to_string(w.ffn),
-         format_count(size.layers[i].parameters),
-         format_bytes(size.layers[i].bytes),
-         formats_of(record, fmt::format("layers.{}.attention.", i)),
-         formats_of(record, fmt::format("layers.{}.mlp.", i))});
+    layers.add_row({std::to_string(i), std::to_string(w.query_heads),
+                    std::to_string(w.kv_heads), std::to_string(w.ffn),
+                    format_count(size.layers[i].parameters),
+                    format_bytes(size.layers[i].bytes),
+                    formats_of(record, fmt::format("layers.{}.attention.", i)),
+                    formats_of(record, fmt::format("layers.{}.mlp.", i))});
   }
   print(parts.text() + "\n" + layers.text());
   if (!model.extra.empty()) {

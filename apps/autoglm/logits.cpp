@@ -24,7 +24,8 @@ at::Tensor optional_input(const TensorFolder& input, const char* name,
                           const at::Tensor& ids, const std::string& file) {
   if (!input.contains(name)) return {};
   const at::Tensor tensor = input.tensor(name);
-  if (tensor.sizes() != ids.sizes() || !at::isIntegralType(tensor.scalar_type(), true))
+  if (tensor.sizes() != ids.sizes() ||
+      !at::isIntegralType(tensor.scalar_type(), true))
     fail(ErrorKind::kInput,
          fmt::format("{}: {} must be integers of the shape of input_ids", file,
                      name));
@@ -42,21 +43,26 @@ void logits(const Options& options, const Session& session) {
       !at::isIntegralType(ids.scalar_type(), false))
     fail(ErrorKind::kInput,
          options.input + ": input_ids must be integers [B, T]");
-  const Model model = to_compute(read_checkpoint(options.model), device, at::kFloat);
+  const Model model =
+      to_compute(read_checkpoint(options.model), device, at::kFloat);
   const std::int64_t largest = ids.max().item<std::int64_t>();
-  if (largest >= model.architecture.vocabulary || ids.min().item<std::int64_t>() < 0)
+  if (largest >= model.architecture.vocabulary ||
+      ids.min().item<std::int64_t>() < 0)
     fail(ErrorKind::kInput,
          fmt::format("{}: input_ids must lie in 0 .. {}", options.input,
                      model.architecture.vocabulary - 1));
   ForwardOptions forward_options;
-  forward_options.mask = optional_input(input, "attention_mask", ids, options.input);
-  forward_options.positions = optional_input(input, "position_ids", ids, options.input);
+  forward_options.mask =
+      optional_input(input, "attention_mask", ids, options.input);
+  forward_options.positions =
+      optional_input(input, "position_ids", ids, options.input);
   for (at::Tensor* tensor : {&forward_options.mask, &forward_options.positions})
     if (tensor->defined()) *tensor = tensor->to(device);
   std::vector<std::pair<std::string, at::Tensor>> out;
   if (options.hidden)
     forward_options.on_hidden = [&](const at::Tensor& x) {
-      out.emplace_back(fmt::format("hidden.{}", out.size()), x.to(at::kCPU, at::kFloat));
+      out.emplace_back(fmt::format("hidden.{}", out.size()),
+                       x.to(at::kCPU, at::kFloat));
     };
   const at::NoGradGuard no_grad;
   const at::Tensor result =
@@ -80,8 +86,9 @@ void add_logits(CLI::App& app, Session& session) {
   command->add_option("model", options->model, "checkpoint folder")
       ->required()
       ->type_name("MODEL");
-  command->add_option("--input", options->input,
-                      "input_ids [B, T]; optional attention_mask, position_ids")
+  command
+      ->add_option("--input", options->input,
+                   "input_ids [B, T]; optional attention_mask, position_ids")
       ->required()
       ->type_name("FILE");
   command->add_option("--output", options->output, "logits [B, T, V] fp32")

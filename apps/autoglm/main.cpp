@@ -29,8 +29,8 @@ void Session::begin() const {
 namespace {
 
 void add_common_options(CLI::App& app, Session& session) {
-  app.add_option("--device", session.device,
-                 "auto, cpu, cuda or cuda:N")->capture_default_str();
+  app.add_option("--device", session.device, "auto, cpu, cuda or cuda:N")
+      ->capture_default_str();
   app.add_option("--threads", session.threads, "CPU threads; 0: all cores")
       ->check(CLI::Range(0, 4096))
       ->capture_default_str();

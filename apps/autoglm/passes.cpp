@@ -34,7 +34,8 @@ Json passes_json() {
                     {"default", option.default_text},
                     {"help", option.help},
                     {"searchable", option.searchable()}};
-      if (option.range) entry["range"] = {option.range->low, option.range->high};
+      if (option.range)
+        entry["range"] = {option.range->low, option.range->high};
       if (!option.choices.empty()) entry["choices"] = option.choices;
       options.push_back(std::move(entry));
     }
@@ -47,8 +48,7 @@ Json passes_json() {
 void passes(bool markdown, const Session& session) {
   session.begin();
   if (session.json) return print_json(passes_json());
-  if (markdown)
-    print("# Passes\n\nPrinted by `autoglm passes --markdown`.\n");
+  if (markdown) print("# Passes\n\nPrinted by `autoglm passes --markdown`.\n");
   bool first = true;
   for (const PassInfo& info : pass_catalogue()) {
     if (markdown)

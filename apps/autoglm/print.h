@@ -5,15 +5,12 @@
 #include <string_view>
 
 #include "autoglm/core/json.h"
-#include "autoglm/pipeline/record.h"
+#include "autoglm/eval/scorecard.h"
 
 namespace autoglm::cli {
 
 void print(std::string_view text);
 void print_json(const Json& json);
-
-/// Before and after, one measure a line, each beside its baseline.
-std::string comparison_table(const Record& record);
 
 /// The measures of one scorecard, one a line.
 std::string scorecard_text(const Scorecard& scorecard);

@@ -20,8 +20,10 @@ void add_report(CLI::App& app, Session& session) {
     write_reports(*folder);
     const std::string html =
         (std::filesystem::path(*folder) / "autoglm" / "report.html").string();
-    if (session.json) print_json({{"report", html}});
-    else print("report: " + html + "\n");
+    if (session.json)
+      print_json({{"report", html}});
+    else
+      print("report: " + html + "\n");
   });
 }
 

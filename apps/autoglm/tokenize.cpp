@@ -36,7 +36,8 @@ std::string convert(const Tokenizer& tokenizer, const Options& options,
   if (options.decode)
     return line(tokenizer.decode(read_ids(parse_json(input, source), source),
                                  options.special));
-  if (!options.json_lines) return line(tokenizer.encode(input, options.special));
+  if (!options.json_lines)
+    return line(tokenizer.encode(input, options.special));
   const Json text = parse_json(input, source);
   if (!text.is_string())
     fail(ErrorKind::kInput, source + ": a JSON string was expected");
@@ -69,8 +70,9 @@ void add_tokenize(CLI::App& app, Session& session) {
   CLI::App* command =
       app.add_subcommand("tokenize", "text to token ids and back");
   auto options = std::make_shared<Options>();
-  command->add_option("model", options->model,
-                      "checkpoint folder or tokenizer file")
+  command
+      ->add_option("model", options->model,
+                   "checkpoint folder or tokenizer file")
       ->required()
       ->type_name("MODEL");
   command->add_option("--file", options->file, "text (or ids with --decode)")

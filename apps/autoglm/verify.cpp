@@ -1,11 +1,10 @@
 // autoglm verify: equivalence checks with thresholds; exit 1 if not met.
-#include "autoglm/eval/equivalence.h"
-
 #include <memory>
 
 #include "autoglm/core/error.h"
 #include "autoglm/core/text.h"
 #include "autoglm/eval/accelerator.h"
+#include "autoglm/eval/equivalence.h"
 #include "autoglm/eval/evaluate.h"
 #include "autoglm/model/checkpoint.h"
 #include "measure.h"
@@ -37,10 +36,10 @@ void verify(const Options& options, Session& session) {
   TextTable table({"check", "value", "limit", "verdict"});
   for (const EquivalenceCheck& check : checks) {
     all = all && check.passed;
-    table.add_row({check.measure, fmt::format("{:.6g}", check.value),
-                   fmt::format("{} {:g}", check.at_most ? "<=" : ">=",
-                               check.limit),
-                   check.passed ? "passed" : "NOT MET"});
+    table.add_row(
+        {check.measure, fmt::format("{:.6g}", check.value),
+         fmt::format("{} {:g}", check.at_most ? "<=" : ">=", check.limit),
+         check.passed ? "passed" : "NOT MET"});
   }
   if (session.json)
     print_json({{"equivalent", all},

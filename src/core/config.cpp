@@ -13,7 +13,8 @@
 namespace autoglm {
 namespace {
 
-[[noreturn]] void fail_at(const ConfigPlace& place, const std::string& message) {
+[[noreturn]] void fail_at(const ConfigPlace& place,
+                          const std::string& message) {
   fail(ErrorKind::kConfig, place.text() + ": " + message);
 }
 
@@ -63,10 +64,14 @@ ConfigNode convert(const YAML::Node& node, const std::string& source,
 
 std::string found(const ConfigNode& node) {
   switch (node.kind) {
-    case ConfigNode::Kind::kNull: return "nothing";
-    case ConfigNode::Kind::kScalar: return "'" + node.scalar + "'";
-    case ConfigNode::Kind::kList: return "a list";
-    case ConfigNode::Kind::kMap: return "a map";
+    case ConfigNode::Kind::kNull:
+      return "nothing";
+    case ConfigNode::Kind::kScalar:
+      return "'" + node.scalar + "'";
+    case ConfigNode::Kind::kList:
+      return "a list";
+    case ConfigNode::Kind::kMap:
+      return "a map";
   }
   return "";
 }
@@ -87,8 +92,9 @@ void emit(YAML::Emitter& out, const ConfigNode& node) {
       out << node.scalar;
       break;
     case ConfigNode::Kind::kList: {
-      const bool flat = std::all_of(node.items.begin(), node.items.end(),
-                                    [](const auto& n) { return n.is_scalar(); });
+      const bool flat =
+          std::all_of(node.items.begin(), node.items.end(),
+                      [](const auto& n) { return n.is_scalar(); });
       if (flat) out << YAML::Flow;
       out << YAML::BeginSeq;
       for (const ConfigNode& item : node.items) emit(out, item);
@@ -241,8 +247,7 @@ void apply_override(ConfigNode& root, std::string_view assignment) {
   const std::size_t equals = assignment.find('=');
   if (equals == std::string_view::npos || equals == 0)
     fail(ErrorKind::kConfig, source + ": write it as key.key=value");
-  ConfigNode value =
-      parse_config(assignment.substr(equals + 1), source);
+  ConfigNode value = parse_config(assignment.substr(equals + 1), source);
   const auto mark = [&](auto&& self, ConfigNode& node) -> void {
     node.place = node.key_place = {source, 0, 0};
     for (ConfigNode& item : node.items) self(self, item);

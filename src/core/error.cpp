@@ -6,13 +6,20 @@ namespace autoglm {
 
 int exit_code(ErrorKind kind) {
   switch (kind) {
-    case ErrorKind::kGate: return 1;
-    case ErrorKind::kConfig: return 2;
-    case ErrorKind::kInput: return 3;
-    case ErrorKind::kNumeric: return 4;
-    case ErrorKind::kResources: return 5;
-    case ErrorKind::kInternal: return 70;
-    case ErrorKind::kInterrupted: return 130;
+    case ErrorKind::kGate:
+      return 1;
+    case ErrorKind::kConfig:
+      return 2;
+    case ErrorKind::kInput:
+      return 3;
+    case ErrorKind::kNumeric:
+      return 4;
+    case ErrorKind::kResources:
+      return 5;
+    case ErrorKind::kInternal:
+      return 70;
+    case ErrorKind::kInterrupted:
+      return 130;
   }
   return 70;
 }
@@ -33,9 +40,9 @@ void fail_ensure(const char* condition, std::source_location at) {
   // The file's own name is enough to find it; the build folder says nothing.
   const std::string_view file = at.file_name();
   fail(ErrorKind::kInternal,
-       fmt::format("internal check failed: {} ({}:{}); this is a bug in autoglm",
-                   condition, file.substr(file.find_last_of('/') + 1),
-                   at.line()));
+       fmt::format(
+           "internal check failed: {} ({}:{}); this is a bug in autoglm",
+           condition, file.substr(file.find_last_of('/') + 1), at.line()));
 }
 
 }  // namespace autoglm

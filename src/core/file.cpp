@@ -65,8 +65,7 @@ MappedFile MappedFile::open(const fs::path& file) {
   mapping->path = file;
   mapping->size = static_cast<std::size_t>(status.st_size);
   if (mapping->size > 0) {  // an empty file cannot be mapped
-    void* data =
-        mmap(nullptr, mapping->size, PROT_READ, MAP_PRIVATE, fd, 0);
+    void* data = mmap(nullptr, mapping->size, PROT_READ, MAP_PRIVATE, fd, 0);
     const int error = errno;
     close(fd);
     if (data == MAP_FAILED)
@@ -98,8 +97,8 @@ std::string read_file(const fs::path& file) {
 
 OutputFile::OutputFile(const fs::path& file)
     : file_(file),
-      descriptor_(::open(file.c_str(),
-                         O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666)) {
+      descriptor_(::open(file.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC,
+                         0666)) {
   if (descriptor_ < 0)
     fail(ErrorKind::kResources,
          fmt::format("{}: cannot write: {}", file.string(), reason()));
@@ -206,8 +205,8 @@ std::string file_fingerprint(const fs::path& file) {
   const MappedFile mapped = MappedFile::open(file);
   constexpr std::size_t kEdge = 64 * 1024;
   const char* data = reinterpret_cast<const char*>(mapped.data());
-  std::string text = file.filename().string() + "\n" +
-                     std::to_string(mapped.size()) + "\n";
+  std::string text =
+      file.filename().string() + "\n" + std::to_string(mapped.size()) + "\n";
   if (mapped.size() <= 2 * kEdge) {
     text.append(data, mapped.size());
   } else {

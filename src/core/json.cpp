@@ -20,8 +20,10 @@ int nesting(std::string_view text) {
   for (std::size_t i = 0; i < text.size(); ++i) {
     const char c = text[i];
     if (in_string) {
-      if (c == '\\') ++i;
-      else if (c == '"') in_string = false;
+      if (c == '\\')
+        ++i;
+      else if (c == '"')
+        in_string = false;
     } else if (c == '"') {
       in_string = true;
     } else if (c == '[' || c == '{') {
@@ -87,11 +89,11 @@ Json parse_json(std::string_view text, const std::string& source) {
     // The library's text is "[json.exception...] parse error at line..: why".
     std::string_view why = error.what();
     if (const auto at = why.find("column"); at != std::string_view::npos)
-      if (const auto colon = why.find(": ", at); colon != std::string_view::npos)
+      if (const auto colon = why.find(": ", at);
+          colon != std::string_view::npos)
         why = why.substr(colon + 2);
-    fail(ErrorKind::kInput,
-         fmt::format("{}:{}: not valid JSON: {}", source,
-                     position(text, error.byte), why));
+    fail(ErrorKind::kInput, fmt::format("{}:{}: not valid JSON: {}", source,
+                                        position(text, error.byte), why));
   }
   if (!duplicate.empty())
     fail(ErrorKind::kInput,
@@ -106,8 +108,7 @@ Json read_json(const std::filesystem::path& file) {
 std::int64_t json_int(const Json& object, const char* key,
                       const std::string& source) {
   const Json& value = field(object, key, source);
-  if (!value.is_number_integer())
-    wrong_type(value, key, source, "an integer");
+  if (!value.is_number_integer()) wrong_type(value, key, source, "an integer");
   return value.get<std::int64_t>();
 }
 

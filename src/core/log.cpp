@@ -11,11 +11,16 @@ namespace {
 
 spdlog::level::level_enum spdlog_level(LogLevel level) {
   switch (level) {
-    case LogLevel::kDebug: return spdlog::level::debug;
-    case LogLevel::kInfo: return spdlog::level::info;
-    case LogLevel::kWarning: return spdlog::level::warn;
-    case LogLevel::kError: return spdlog::level::err;
-    case LogLevel::kOff: return spdlog::level::off;
+    case LogLevel::kDebug:
+      return spdlog::level::debug;
+    case LogLevel::kInfo:
+      return spdlog::level::info;
+    case LogLevel::kWarning:
+      return spdlog::level::warn;
+    case LogLevel::kError:
+      return spdlog::level::err;
+    case LogLevel::kOff:
+      return spdlog::level::off;
   }
   return spdlog::level::info;
 }
@@ -47,9 +52,8 @@ void set_log_file(const std::filesystem::path& file) {
     sink->set_pattern("%Y-%m-%d %H:%M:%S %l: %v");
     logger().sinks().push_back(std::move(sink));
   } catch (const spdlog::spdlog_ex& error) {
-    fail(ErrorKind::kResources,
-         fmt::format("cannot write the log file {}: {}", file.string(),
-                     error.what()));
+    fail(ErrorKind::kResources, fmt::format("cannot write the log file {}: {}",
+                                            file.string(), error.what()));
   }
 }
 

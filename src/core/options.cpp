@@ -47,8 +47,8 @@ void check_choice(const ConfigNode& node, const std::string& what,
   const auto& names = choices.names;
   if (std::find(names.begin(), names.end(), value) != names.end()) return;
   fail(ErrorKind::kConfig,
-       fmt::format("{}: {} must be one of {}, but is '{}'{}",
-                   node.place.text(), what, fmt::join(names, ", "), value,
+       fmt::format("{}: {} must be one of {}, but is '{}'{}", node.place.text(),
+                   what, fmt::join(names, ", "), value,
                    did_you_mean(value, names)));
 }
 

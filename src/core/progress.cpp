@@ -62,8 +62,8 @@ void Progress::show(bool last) {
         std::min(1.0, static_cast<double>(done_) / static_cast<double>(total_));
     if (on_terminal()) {
       const auto filled = static_cast<std::size_t>(share * 24);
-      line += " [" + std::string(filled, '#') + std::string(24 - filled, '.') +
-              "]";
+      line +=
+          " [" + std::string(filled, '#') + std::string(24 - filled, '.') + "]";
     }
     line += fmt::format(" {}/{}{}", done_, total_,
                         unit_.empty() ? "" : " " + unit_);

@@ -17,9 +17,7 @@ std::uint64_t derive_seed(std::uint64_t seed, std::string_view name) {
   return hash ^ (hash >> 31);
 }
 
-double Rng::uniform() {
-  return static_cast<double>(bits() >> 11) * 0x1.0p-53;
-}
+double Rng::uniform() { return static_cast<double>(bits() >> 11) * 0x1.0p-53; }
 
 std::uint64_t Rng::below(std::uint64_t bound) {
   AUTOGLM_ENSURE(bound > 0);

@@ -20,8 +20,8 @@ std::size_t edit_distance(std::string_view a, std::string_view b) {
   for (std::size_t i = 1; i <= a.size(); ++i) {
     for (std::size_t j = 1; j <= b.size(); ++j) {
       const std::size_t cost = a[i - 1] == b[j - 1] ? 0 : 1;
-      d[i][j] = std::min({d[i - 1][j] + 1, d[i][j - 1] + 1,
-                          d[i - 1][j - 1] + cost});
+      d[i][j] =
+          std::min({d[i - 1][j] + 1, d[i][j - 1] + 1, d[i - 1][j - 1] + cost});
       if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
         d[i][j] = std::min(d[i][j], d[i - 2][j - 2] + 1);
     }
@@ -71,7 +71,8 @@ std::size_t display_width(std::string_view text) {
 bool looks_numeric(std::string_view cell) {
   return !cell.empty() &&
          cell.find_first_of("0123456789") != std::string_view::npos &&
-         (cell[0] == '-' || cell[0] == '+' || (cell[0] >= '0' && cell[0] <= '9'));
+         (cell[0] == '-' || cell[0] == '+' ||
+          (cell[0] >= '0' && cell[0] <= '9'));
 }
 
 }  // namespace
@@ -85,7 +86,8 @@ std::optional<std::string> nearest_name(
     const std::size_t limit =
         std::max<std::size_t>(2, std::max(word.size(), candidate.size()) / 3);
     // A short word is not "near" to one that shares no letter with it.
-    if (distance <= limit && distance < std::max(word.size(), candidate.size()) &&
+    if (distance <= limit &&
+        distance < std::max(word.size(), candidate.size()) &&
         distance < best_distance) {
       best = candidate;
       best_distance = distance;
@@ -108,8 +110,7 @@ bool matches_glob(std::string_view pattern, std::string_view name) {
     if (p < pattern.size() && pattern[p] == '*') {
       star = p++;
       star_name = n;
-    } else if (const std::size_t step =
-                   match_one(pattern.substr(p), name[n])) {
+    } else if (const std::size_t step = match_one(pattern.substr(p), name[n])) {
       p += step;
       ++n;
     } else if (star != std::string_view::npos) {
@@ -149,8 +150,7 @@ std::string format_duration(double seconds) {
   if (seconds < 9.95) return fmt::format("{:.2f} s", seconds);
   if (seconds < 59.5) return fmt::format("{:.0f} s", seconds);
   const auto whole = static_cast<std::int64_t>(std::llround(seconds));
-  if (whole < 3600)
-    return fmt::format("{} min {} s", whole / 60, whole % 60);
+  if (whole < 3600) return fmt::format("{} min {} s", whole / 60, whole % 60);
   return fmt::format("{} h {} min", whole / 3600, whole % 3600 / 60);
 }
 
@@ -158,12 +158,23 @@ std::string escape_html(std::string_view text) {
   std::string out;
   for (const char c : text) {
     switch (c) {
-      case '&': out += "&amp;"; break;
-      case '<': out += "&lt;"; break;
-      case '>': out += "&gt;"; break;
-      case '"': out += "&quot;"; break;
-      case '\'': out += "&#39;"; break;
-      default: out += c;
+      case '&':
+        out += "&amp;";
+        break;
+      case '<':
+        out += "&lt;";
+        break;
+      case '>':
+        out += "&gt;";
+        break;
+      case '"':
+        out += "&quot;";
+        break;
+      case '\'':
+        out += "&#39;";
+        break;
+      default:
+        out += c;
     }
   }
   return out;

@@ -38,8 +38,8 @@ Found look_for_cuda() {
     // Symbols stay open to all: torch registers its CUDA backend globally.
     void* plugin = dlopen(place.c_str(), RTLD_NOW | RTLD_GLOBAL);
     if (plugin == nullptr)
-      return {nullptr, fmt::format("the CUDA plug-in cannot be opened: {}",
-                                   dlerror())};
+      return {nullptr,
+              fmt::format("the CUDA plug-in cannot be opened: {}", dlerror())};
     using Make = Accelerator* (*)(char*, std::size_t);
     const auto make =
         reinterpret_cast<Make>(dlsym(plugin, "autoglm_make_accelerator"));
@@ -74,7 +74,8 @@ at::Device choose_device(const std::string& text) {
   }
   if (!fine)
     fail(ErrorKind::kConfig,
-         fmt::format("unknown device '{}'; known: auto, cpu, cuda, cuda:N", text));
+         fmt::format("unknown device '{}'; known: auto, cpu, cuda, cuda:N",
+                     text));
   std::string why;
   Accelerator* cuda = find_cuda(&why);
   if (cuda == nullptr)

@@ -19,8 +19,8 @@ std::vector<EquivalenceCheck> check_equivalence(
   add("kl", d.kl, limits.max_kl, true);
   add("kl_p99", d.kl_p99, limits.max_kl_p99, true);
   add("top1_agreement", d.top1_agreement, limits.min_top1_agreement, false);
-  add("accuracy_retention", d.accuracy_retention,
-      limits.min_accuracy_retention, false);
+  add("accuracy_retention", d.accuracy_retention, limits.min_accuracy_retention,
+      false);
   add("cosine", d.cosine, limits.min_cosine, false);
   add("l2", d.l2, limits.max_l2, true);
   add("perplexity_ratio", scorecard.perplexity / reference.perplexity,

@@ -55,10 +55,9 @@ Scorecard evaluate(const Model& model, const TokenWindows& windows,
     reference = to_compute(*original, options.device, options.dtype);
   if (reference &&
       reference->architecture.vocabulary != compute.architecture.vocabulary)
-    fail(ErrorKind::kInput,
-         fmt::format("the vocabularies differ: {} and {}",
-                     compute.architecture.vocabulary,
-                     reference->architecture.vocabulary));
+    fail(ErrorKind::kInput, fmt::format("the vocabularies differ: {} and {}",
+                                        compute.architecture.vocabulary,
+                                        reference->architecture.vocabulary));
   const auto prefix = static_cast<std::int64_t>(windows.prefix.size());
   const std::int64_t first = std::max<std::int64_t>(1, prefix);
   const at::Tensor all = window_ids(windows);
@@ -87,9 +86,9 @@ Scorecard evaluate(const Model& model, const TokenWindows& windows,
             const std::int64_t m = std::min(step, x.size(0) - p);
             sums.add(head_forward(compute, x.narrow(0, p, m)),
                      targets.narrow(0, p, m),
-                     reference ? head_forward(*reference,
-                                              x_original.narrow(0, p, m))
-                               : at::Tensor());
+                     reference
+                         ? head_forward(*reference, x_original.narrow(0, p, m))
+                         : at::Tensor());
           }
         });
     progress.step(n);

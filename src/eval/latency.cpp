@@ -31,7 +31,8 @@ double time_ms(at::Device device, const std::function<void()>& body) {
   }
   const auto start = Clock::now();
   body();
-  return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
+  return std::chrono::duration<double, std::milli>(Clock::now() - start)
+      .count();
 }
 
 // GB/s of copying a buffer far larger than the caches: bytes read + written.
@@ -55,7 +56,8 @@ double copy_bandwidth(at::Device device) {
                                      static_cast<std::size_t>(end - begin));
                        });
     });
-    if (i > 0) best = std::max(best, 2.0 * static_cast<double>(size) / ms / 1e6);
+    if (i > 0)
+      best = std::max(best, 2.0 * static_cast<double>(size) / ms / 1e6);
   }
   return best;
 }
@@ -92,7 +94,8 @@ LatencyPhase summarize(const char* name, std::vector<double> samples,
 }
 
 // Which kernels the matrices run through: those of the blocks on all tokens of
-// a step, the head (or the embedding in its place) on the last of each sequence.
+// a step, the head (or the embedding in its place) on the last of each
+// sequence.
 void name_kernels(const Model& model, std::int64_t batch, std::int64_t tokens,
                   const char* dtype, LatencyPhase& phase) {
   std::set<std::string> names;
@@ -155,10 +158,10 @@ std::vector<Latency> measure_latency(const std::vector<const Model*>& models,
   prompt = prompt.to(options.device);
 
   std::vector<Samples> samples(models.size());
-  Progress progress("measuring latency",
-                    (options.repeats + 1) *
-                        static_cast<std::int64_t>(models.size()),
-                    "rounds");
+  Progress progress(
+      "measuring latency",
+      (options.repeats + 1) * static_cast<std::int64_t>(models.size()),
+      "rounds");
   for (std::int64_t round = 0; round <= options.repeats; ++round) {
     // Models take turns, so that a drift of the machine hits all alike.
     for (std::size_t i = 0; i < models.size(); ++i) {
@@ -182,7 +185,8 @@ std::vector<Latency> measure_latency(const std::vector<const Model*>& models,
     latency.generated = options.generate;
     latency.copy_bandwidth_gb_s = bandwidth;
     const std::uint64_t weights = footprint(compute[i]).bytes_per_token;
-    const auto element = static_cast<std::int64_t>(at::elementSize(options.dtype));
+    const auto element =
+        static_cast<std::int64_t>(at::elementSize(options.dtype));
     latency.prefill =
         summarize("prefill", samples[i].prefill, weights, bandwidth);
     latency.decode = summarize(

@@ -29,7 +29,8 @@ Scorecard scorecard_from_json(const Json& json, const std::string& source) {
   s.windows = json_int(json, "windows", source);
   s.length = json_int(json, "length", source);
   s.tokens = json_int(json, "tokens", source);
-  s.text_bytes = static_cast<std::uint64_t>(json_int(json, "text_bytes", source));
+  s.text_bytes =
+      static_cast<std::uint64_t>(json_int(json, "text_bytes", source));
   s.perplexity = json_double(json, "perplexity", source);
   s.bits_per_byte = json_double(json, "bits_per_byte", source);
   s.accuracy = json_double(json, "accuracy", source);

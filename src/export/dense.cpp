@@ -59,10 +59,10 @@ Model dense_model(const Model& model, const std::string& dtype) {
           &block.attention.output, &block.mlp.gate_up, &block.mlp.down})
       linear->bias = convert(linear->bias, target.dtype,
                              fmt::format("a bias of layer {}", i));
-    for (at::Tensor* norm :
-         {&block.input_norm, &block.after_attention_norm, &block.middle_norm,
-          &block.after_mlp_norm})
-      *norm = convert(*norm, target.dtype, fmt::format("a norm of layer {}", i));
+    for (at::Tensor* norm : {&block.input_norm, &block.after_attention_norm,
+                             &block.middle_norm, &block.after_mlp_norm})
+      *norm =
+          convert(*norm, target.dtype, fmt::format("a norm of layer {}", i));
   }
   out.final_norm = convert(out.final_norm, target.dtype, "the final norm");
   if (out.head)

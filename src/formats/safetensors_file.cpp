@@ -59,7 +59,8 @@ TensorEntry read_entry(const Json& json, const Complaint& complain) {
   bool empty = false;
   for (const Json& dimension : json["shape"]) {
     const std::uint64_t n = read_unsigned(dimension, "a dimension", complain);
-    if (n > static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max()))
+    if (n >
+        static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max()))
       complain(fmt::format("dimension {} is not possible", n));
     entry.shape.push_back(static_cast<std::int64_t>(n));
     empty = empty || n == 0;
@@ -82,10 +83,10 @@ TensorEntry read_entry(const Json& json, const Complaint& complain) {
     complain(fmt::format("data_offsets [{}, {}] are reversed", entry.begin,
                          entry.end));
   if (entry.end - entry.begin != size)
-    complain(fmt::format("shape [{}] of {} needs {} bytes, but data_offsets "
-                         "give it {}",
-                         fmt::join(entry.shape, ", "), dtype, size,
-                         entry.end - entry.begin));
+    complain(fmt::format(
+        "shape [{}] of {} needs {} bytes, but data_offsets "
+        "give it {}",
+        fmt::join(entry.shape, ", "), dtype, size, entry.end - entry.begin));
   return entry;
 }
 
@@ -109,9 +110,10 @@ void check_cover(std::vector<Claim>& claims, const std::filesystem::path& file,
                        file.string(), claims[i].name, entry.end, entry.end,
                        data_size));
     if (entry.end > data_size)
-      complain(fmt::format("data_offsets end at {}, past the end of the file's "
-                           "{} data bytes; it is cut short or damaged",
-                           entry.end, data_size));
+      complain(
+          fmt::format("data_offsets end at {}, past the end of the file's "
+                      "{} data bytes; it is cut short or damaged",
+                      entry.end, data_size));
     if (entry.begin < covered)
       complain(fmt::format("data_offsets overlap those of '{}'",
                            claims[i - 1].name));
@@ -149,8 +151,8 @@ SafetensorsFile SafetensorsFile::open(const std::filesystem::path& path) {
          fmt::format("{}: the header's length is {}, but only {} bytes follow; "
                      "the file is cut short",
                      name, header, file.size() - 8));
-  const std::string_view text(
-      reinterpret_cast<const char*>(file.data()) + 8, header);
+  const std::string_view text(reinterpret_cast<const char*>(file.data()) + 8,
+                              header);
   const Json json = parse_json(text, name + ": header");
   if (!json.is_object())
     fail(ErrorKind::kInput, name + ": the header is not a JSON object");
@@ -192,9 +194,9 @@ at::Tensor SafetensorsFile::tensor(const std::string& name) const {
   at::Tensor mapped = at::from_blob(
       data, entry.shape, [alive = file_.keep_alive()](void*) {}, options);
   // Old writers align nothing; a misaligned load is undefined behaviour.
-  const bool aligned = reinterpret_cast<std::uintptr_t>(data) %
-                           c10::elementSize(entry.dtype) ==
-                       0;
+  const bool aligned =
+      reinterpret_cast<std::uintptr_t>(data) % c10::elementSize(entry.dtype) ==
+      0;
   if (aligned) return mapped;
   at::Tensor copy = at::empty(entry.shape, options);
   std::memcpy(copy.mutable_data_ptr(), data, entry.end - entry.begin);

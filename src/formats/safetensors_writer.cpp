@@ -20,14 +20,22 @@ struct DtypeName {
 };
 
 constexpr DtypeName kDtypes[] = {
-    {"F64", at::kDouble},        {"F32", at::kFloat},
-    {"F16", at::kHalf},          {"BF16", at::kBFloat16},
-    {"I64", at::kLong},          {"I32", at::kInt},
-    {"I16", at::kShort},         {"I8", at::kChar},
-    {"U8", at::kByte},           {"U16", at::kUInt16},
-    {"U32", at::kUInt32},        {"U64", at::kUInt64},
-    {"BOOL", at::kBool},         {"F8_E4M3", at::kFloat8_e4m3fn},
-    {"F8_E5M2", at::kFloat8_e5m2}, {"C64", at::kComplexFloat},
+    {"F64", at::kDouble},
+    {"F32", at::kFloat},
+    {"F16", at::kHalf},
+    {"BF16", at::kBFloat16},
+    {"I64", at::kLong},
+    {"I32", at::kInt},
+    {"I16", at::kShort},
+    {"I8", at::kChar},
+    {"U8", at::kByte},
+    {"U16", at::kUInt16},
+    {"U32", at::kUInt32},
+    {"U64", at::kUInt64},
+    {"BOOL", at::kBool},
+    {"F8_E4M3", at::kFloat8_e4m3fn},
+    {"F8_E5M2", at::kFloat8_e5m2},
+    {"C64", at::kComplexFloat},
 };
 
 std::uint64_t bytes_of(const at::Tensor& tensor) {
@@ -76,8 +84,8 @@ void write_plain(const fs::path& file, NamedTensors tensors,
 std::string safetensors_dtype(at::ScalarType dtype) {
   for (const DtypeName& known : kDtypes)
     if (known.dtype == dtype) return known.name;
-  fail(ErrorKind::kInternal, fmt::format("safetensors has no dtype for {}",
-                                         c10::toString(dtype)));
+  fail(ErrorKind::kInternal,
+       fmt::format("safetensors has no dtype for {}", c10::toString(dtype)));
 }
 
 std::optional<at::ScalarType> find_safetensors_dtype(std::string_view name) {

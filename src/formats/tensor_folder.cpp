@@ -48,9 +48,8 @@ TensorFolder TensorFolder::open(const fs::path& folder) {
   const fs::path index_file = folder / kIndex;
   if (!fs::exists(index_file)) {
     if (fs::exists(folder / kSingle)) return open_file(folder / kSingle);
-    fail(ErrorKind::kInput,
-         fmt::format("{}: no {} and no {} in the folder", folder.string(),
-                     kSingle, kIndex));
+    fail(ErrorKind::kInput, fmt::format("{}: no {} and no {} in the folder",
+                                        folder.string(), kSingle, kIndex));
   }
   const Json index = read_json(index_file);
   if (!index.is_object() || !index.contains("weight_map") ||
@@ -102,8 +101,8 @@ bool TensorFolder::contains(const std::string& name) const {
 const SafetensorsFile& TensorFolder::shard_of(const std::string& name) const {
   const auto found = data_->place.find(name);
   if (found == data_->place.end())
-    fail(ErrorKind::kInput, fmt::format("{}: no tensor '{}'",
-                                        data_->folder.string(), name));
+    fail(ErrorKind::kInput,
+         fmt::format("{}: no tensor '{}'", data_->folder.string(), name));
   return data_->shards[found->second];
 }
 

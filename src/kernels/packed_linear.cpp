@@ -88,8 +88,8 @@ void pack_rows(const std::uint8_t* codes, std::int64_t out, std::int64_t in,
   }
 }
 
-void unpack_codes(const std::uint32_t* words, std::int64_t out,
-                  std::int64_t in, int bits, std::uint8_t* codes) {
+void unpack_codes(const std::uint32_t* words, std::int64_t out, std::int64_t in,
+                  int bits, std::uint8_t* codes) {
   const std::int64_t row_words = (in * bits + 31) / 32;
   const std::uint32_t mask = (1u << bits) - 1;
   for (std::int64_t o = 0; o < out; ++o, codes += in, words += row_words) {

@@ -23,8 +23,8 @@ struct Avx512 {
     const __m512i offset = _mm512_set1_epi32(zero);
     if constexpr (Bits == 8) {
       for (int half = 0; half < 2; ++half) {
-        const __m128i bytes = _mm_loadu_si128(
-            reinterpret_cast<const __m128i*>(words + 4 * half));
+        const __m128i bytes =
+            _mm_loadu_si128(reinterpret_cast<const __m128i*>(words + 4 * half));
         out[half] = _mm512_cvtepi32_ps(
             _mm512_sub_epi32(_mm512_cvtepu8_epi32(bytes), offset));
       }
@@ -33,8 +33,8 @@ struct Avx512 {
     const __m512i all =
         _mm512_maskz_loadu_epi32((__mmask16{1} << Bits) - 1, words);
     const __m512i mask = _mm512_set1_epi32((1 << Bits) - 1);
-    const __m512i lane = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6,
-                                          5, 4, 3, 2, 1, 0);
+    const __m512i lane =
+        _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
     for (int half = 0; half < 2; ++half) {
       const __m512i bit = _mm512_mullo_epi32(
           _mm512_add_epi32(lane, _mm512_set1_epi32(16 * half)),

@@ -83,8 +83,7 @@ inline void dot_chunked(const PackedMatrix& w, std::int64_t o, const float* x,
     const float scale = scale_of(w, o * groups + g);
     const int zero = zero_of(w, o * groups + g);
     std::int64_t k = g * w.group_size;
-    const std::int64_t end =
-        k + w.group_size < w.in ? k + w.group_size : w.in;
+    const std::int64_t end = k + w.group_size < w.in ? k + w.group_size : w.in;
     F sum[M];
     for (int m = 0; m < M; ++m) sum[m] = Isa::zero();
     for (; k + 32 <= end; k += 32) {
@@ -92,9 +91,8 @@ inline void dot_chunked(const PackedMatrix& w, std::int64_t o, const float* x,
       Isa::template decode<Bits>(row + (k >> 5) * Bits, zero, value);
       for (int m = 0; m < M; ++m)
         for (int v = 0; v < kVectors; ++v)
-          sum[m] = Isa::fma(value[v],
-                            Isa::load(x + m * w.in + k + v * Isa::kLanes),
-                            sum[m]);
+          sum[m] = Isa::fma(
+              value[v], Isa::load(x + m * w.in + k + v * Isa::kLanes), sum[m]);
     }
     for (; k < end; ++k) {
       const float value =
@@ -132,8 +130,10 @@ inline void dot_any(const PackedMatrix& w, std::int64_t o, const float* x,
 template <class Isa, int Bits, int M>
 inline void dot(const PackedMatrix& w, std::int64_t o, const float* x,
                 float* y) {
-  if (chunked_groups(w)) dot_chunked<Isa, Bits, M>(w, o, x, y);
-  else dot_any<Bits, M>(w, o, x, y);
+  if (chunked_groups(w))
+    dot_chunked<Isa, Bits, M>(w, o, x, y);
+  else
+    dot_any<Bits, M>(w, o, x, y);
 }
 
 template <class Isa, int Bits>
@@ -143,8 +143,7 @@ void linear_rows(const PackedMatrix& w, const float* x, std::int64_t rows,
     std::int64_t m = 0;
     for (; m + 4 <= rows; m += 4)
       dot<Isa, Bits, 4>(w, o, x + m * w.in, y + m * w.out);
-    for (; m < rows; ++m)
-      dot<Isa, Bits, 1>(w, o, x + m * w.in, y + m * w.out);
+    for (; m < rows; ++m) dot<Isa, Bits, 1>(w, o, x + m * w.in, y + m * w.out);
   }
 }
 
@@ -180,13 +179,20 @@ template <class Isa>
 void linear_any(const PackedMatrix& w, const float* x, std::int64_t rows,
                 float* y, std::int64_t begin, std::int64_t end) {
   switch (w.bits) {
-    case 2: return linear_rows<Isa, 2>(w, x, rows, y, begin, end);
-    case 3: return linear_rows<Isa, 3>(w, x, rows, y, begin, end);
-    case 4: return linear_rows<Isa, 4>(w, x, rows, y, begin, end);
-    case 5: return linear_rows<Isa, 5>(w, x, rows, y, begin, end);
-    case 6: return linear_rows<Isa, 6>(w, x, rows, y, begin, end);
-    case 7: return linear_rows<Isa, 7>(w, x, rows, y, begin, end);
-    default: return linear_rows<Isa, 8>(w, x, rows, y, begin, end);
+    case 2:
+      return linear_rows<Isa, 2>(w, x, rows, y, begin, end);
+    case 3:
+      return linear_rows<Isa, 3>(w, x, rows, y, begin, end);
+    case 4:
+      return linear_rows<Isa, 4>(w, x, rows, y, begin, end);
+    case 5:
+      return linear_rows<Isa, 5>(w, x, rows, y, begin, end);
+    case 6:
+      return linear_rows<Isa, 6>(w, x, rows, y, begin, end);
+    case 7:
+      return linear_rows<Isa, 7>(w, x, rows, y, begin, end);
+    default:
+      return linear_rows<Isa, 8>(w, x, rows, y, begin, end);
   }
 }
 
@@ -194,13 +200,20 @@ template <class Isa>
 void unpack_any(const PackedMatrix& w, std::int64_t begin, std::int64_t end,
                 float* out) {
   switch (w.bits) {
-    case 2: return unpack_row_range<Isa, 2>(w, begin, end, out);
-    case 3: return unpack_row_range<Isa, 3>(w, begin, end, out);
-    case 4: return unpack_row_range<Isa, 4>(w, begin, end, out);
-    case 5: return unpack_row_range<Isa, 5>(w, begin, end, out);
-    case 6: return unpack_row_range<Isa, 6>(w, begin, end, out);
-    case 7: return unpack_row_range<Isa, 7>(w, begin, end, out);
-    default: return unpack_row_range<Isa, 8>(w, begin, end, out);
+    case 2:
+      return unpack_row_range<Isa, 2>(w, begin, end, out);
+    case 3:
+      return unpack_row_range<Isa, 3>(w, begin, end, out);
+    case 4:
+      return unpack_row_range<Isa, 4>(w, begin, end, out);
+    case 5:
+      return unpack_row_range<Isa, 5>(w, begin, end, out);
+    case 6:
+      return unpack_row_range<Isa, 6>(w, begin, end, out);
+    case 7:
+      return unpack_row_range<Isa, 7>(w, begin, end, out);
+    default:
+      return unpack_row_range<Isa, 8>(w, begin, end, out);
   }
 }
 

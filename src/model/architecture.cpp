@@ -41,7 +41,8 @@ FamilyTable glm4_table() {
   return t;
 }
 
-const FamilyTable& detect_family(const Json& config, const std::string& source) {
+const FamilyTable& detect_family(const Json& config,
+                                 const std::string& source) {
   const std::string type = json_string(config, "model_type", source);
   std::vector<std::string> types;
   bool namesake = false;
@@ -67,8 +68,8 @@ std::int64_t positive(const Json& object, const char* key,
   const std::int64_t value = json_int(object, key, source);
   // 2^31 rows or columns is far beyond any model and keeps products in range.
   if (value < 1 || value > (std::int64_t{1} << 31))
-    fail(ErrorKind::kInput,
-         fmt::format("{}: {} is {}, which is not possible", source, key, value));
+    fail(ErrorKind::kInput, fmt::format("{}: {} is {}, which is not possible",
+                                        source, key, value));
   return value;
 }
 
@@ -186,10 +187,11 @@ Architecture read_architecture(const Json& config, const std::string& source) {
                      source, layers));
   BlockWidths all;
   all.query_heads = positive(config, "num_attention_heads", source);
-  all.kv_heads = json_int_or(config, "num_key_value_heads", all.query_heads, source);
+  all.kv_heads =
+      json_int_or(config, "num_key_value_heads", all.query_heads, source);
   all.ffn = positive(config, "intermediate_size", source);
-  out.head_size = json_int_or(config, "head_dim",
-                              out.hidden / all.query_heads, source);
+  out.head_size =
+      json_int_or(config, "head_dim", out.hidden / all.query_heads, source);
   if (out.head_size < 1 || out.head_size > 65536)
     fail(ErrorKind::kInput,
          fmt::format("{}: head_dim is {}, which is not possible", source,
@@ -197,7 +199,8 @@ Architecture read_architecture(const Json& config, const std::string& source) {
   out.norm_epsilon = json_double_or(config, "rms_norm_eps", 1.5625e-7, source);
   out.attention_bias = json_bool_or(config, "attention_bias", false, source);
   out.tied_head = json_bool_or(config, "tie_word_embeddings", false, source);
-  out.max_positions = json_int_or(config, "max_position_embeddings", 131072, source);
+  out.max_positions =
+      json_int_or(config, "max_position_embeddings", 131072, source);
   if (const std::string act = config.value("hidden_act", std::string("silu"));
       act != "silu" && act != "swish")
     fail(ErrorKind::kInput,

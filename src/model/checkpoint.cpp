@@ -59,9 +59,8 @@ class Reader {
     // A class target covers the embedding or a module that was left dense.
     if (scheme == nullptr || !folder_.contains(module + ".weight_packed"))
       return DenseWeight{tensor(module + ".weight", {out, in})};
-    for (const char* part :
-         {".weight_packed", ".weight_scale", ".weight_shape",
-          ".weight_zero_point"})
+    for (const char* part : {".weight_packed", ".weight_scale", ".weight_shape",
+                             ".weight_zero_point"})
       used_.insert(module + part);
     return read_packed(folder_, module, *scheme, out, in);
   }
@@ -122,7 +121,8 @@ Block read_block(Reader& reader, const Architecture& a, std::size_t layer) {
       reader.linear(name(f.key), key, a.hidden, a.attention_bias);
   block.attention.value =
       reader.linear(name(f.value), key, a.hidden, a.attention_bias);
-  block.attention.output = reader.linear(name(f.output), a.hidden, query, false);
+  block.attention.output =
+      reader.linear(name(f.output), a.hidden, query, false);
   block.after_attention_norm = norm(f.after_attention_norm);
   block.middle_norm = norm(f.middle_norm);
   block.mlp.gate_up =
@@ -221,15 +221,15 @@ Model read_checkpoint(const fs::path& folder) {
         const Architecture& a = model.architecture;
         const FamilyTable& f = *a.family;
         Reader reader(tensors, quantization);
-        model.embedding =
-            reader.weight(std::string(f.embedding), a.vocabulary, a.hidden, true);
+        model.embedding = reader.weight(std::string(f.embedding), a.vocabulary,
+                                        a.hidden, true);
         for (std::size_t i = 0; i < a.blocks.size(); ++i)
           model.blocks.push_back(read_block(reader, a, i));
         model.final_norm =
             reader.tensor(std::string(f.final_norm) + ".weight", {a.hidden});
         if (!a.tied_head)
-          model.head = reader.linear(std::string(f.head), a.vocabulary,
-                                     a.hidden, false);
+          model.head =
+              reader.linear(std::string(f.head), a.vocabulary, a.hidden, false);
         model.extra = reader.rest();
         // A tied head that is stored all the same says nothing new.
         if (a.tied_head) model.extra.erase(std::string(f.head) + ".weight");

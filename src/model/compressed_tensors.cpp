@@ -18,7 +18,8 @@ PackedScheme read_scheme(const Json& group, const std::string& source) {
   if (!group.is_object() || !group.contains("weights") ||
       !group["weights"].is_object())
     fail(ErrorKind::kInput, where + ": a group has no weights");
-  if (group.contains("input_activations") && !group["input_activations"].is_null())
+  if (group.contains("input_activations") &&
+      !group["input_activations"].is_null())
     fail(ErrorKind::kInput,
          where + ": quantized activations are not supported");
   const Json& weights = group["weights"];
@@ -49,11 +50,13 @@ PackedScheme read_scheme(const Json& group, const std::string& source) {
   return scheme;
 }
 
-std::vector<std::string> read_names(const Json& list, const std::string& where) {
+std::vector<std::string> read_names(const Json& list,
+                                    const std::string& where) {
   std::vector<std::string> out;
   if (list.is_null()) return out;
   for (const Json& name : list) {
-    if (!name.is_string()) fail(ErrorKind::kInput, where + " is not a list of names");
+    if (!name.is_string())
+      fail(ErrorKind::kInput, where + " is not a list of names");
     out.push_back(name.get<std::string>());
   }
   return out;
@@ -72,19 +75,19 @@ bool matches(const std::string& target, const std::string& module) {
 
 bool any_matches(const std::vector<std::string>& targets,
                  const std::string& module) {
-  return std::any_of(targets.begin(), targets.end(),
-                     [&](const auto& target) { return matches(target, module); });
+  return std::any_of(targets.begin(), targets.end(), [&](const auto& target) {
+    return matches(target, module);
+  });
 }
 
 [[noreturn]] void wrong_tensor(const TensorFolder& folder,
                                const std::string& name,
                                const std::string& expected) {
   const TensorEntry& entry = folder.entry(name);
-  fail(ErrorKind::kInput,
-       fmt::format("{}: tensor '{}' is {} [{}], expected {}",
-                   folder.file_of(name).string(), name,
-                   safetensors_dtype(entry.dtype),
-                   fmt::join(entry.shape, ", "), expected));
+  fail(ErrorKind::kInput, fmt::format("{}: tensor '{}' is {} [{}], expected {}",
+                                      folder.file_of(name).string(), name,
+                                      safetensors_dtype(entry.dtype),
+                                      fmt::join(entry.shape, ", "), expected));
 }
 
 at::Tensor read_checked(const TensorFolder& folder, const std::string& name,
@@ -107,7 +110,8 @@ std::uint32_t* words_of(at::Tensor& tensor) {
 // Zero points lie packed along the rows: element n of a column at bit n*b.
 // That is the packing of a weight row over the transposed matrix.
 at::Tensor pack_zeros(const at::Tensor& zeros, int bits) {
-  const at::Tensor columns = zeros.to(at::kCPU).t().contiguous();  // [groups, out]
+  const at::Tensor columns =
+      zeros.to(at::kCPU).t().contiguous();  // [groups, out]
   const std::int64_t groups = columns.size(0), out = columns.size(1);
   at::Tensor words = at::empty({groups, (out * bits + 31) / 32}, at::kInt);
   kernels::pack_rows(columns.const_data_ptr<std::uint8_t>(), groups, out, bits,
@@ -135,15 +139,14 @@ QuantizationConfig QuantizationConfig::read(const Json& config,
   const std::string where = source + ": " + kConfig;
   const std::string method = json_string(quantization, "quant_method", where);
   if (method != "compressed-tensors")
-    fail(ErrorKind::kInput,
-         fmt::format("{}: quant_method {} is not supported; "
-                     "compressed-tensors is",
-                     where, method));
+    fail(ErrorKind::kInput, fmt::format("{}: quant_method {} is not supported; "
+                                        "compressed-tensors is",
+                                        where, method));
   const std::string format = json_string(quantization, "format", where);
   if (format != "pack-quantized")
     fail(ErrorKind::kInput,
-         fmt::format("{}: format {} is not supported; pack-quantized is",
-                     where, format));
+         fmt::format("{}: format {} is not supported; pack-quantized is", where,
+                     format));
   if (!quantization.contains("config_groups") ||
       !quantization["config_groups"].is_object())
     fail(ErrorKind::kInput, where + ": config_groups is missing");
@@ -189,7 +192,8 @@ QuantizedWeight read_packed(const TensorFolder& folder,
       fail(ErrorKind::kInput,
            fmt::format("{}: tensor '{}' does not say [{}, {}] as config.json "
                        "asks",
-                       folder.file_of(shape_name).string(), shape_name, out, in));
+                       folder.file_of(shape_name).string(), shape_name, out,
+                       in));
   }
   w.codes = read_checked(folder, module + ".weight_packed", at::kInt,
                          {out, (in * w.bits + 31) / 32});
@@ -214,7 +218,8 @@ std::vector<std::pair<std::string, at::Tensor>> write_packed(
       {module + ".weight_packed", weight.codes},
       {module + ".weight_scale", weight.scales},
       {module + ".weight_shape",
-       at::tensor(std::vector<std::int64_t>{weight.out, weight.in}, at::kLong)}};
+       at::tensor(std::vector<std::int64_t>{weight.out, weight.in},
+                  at::kLong)}};
   if (!weight.symmetric())
     out.emplace_back(module + ".weight_zero_point",
                      pack_zeros(weight.zeros, weight.bits));
@@ -255,7 +260,8 @@ Json write_quantization_config(Json config, const Model& model) {
     config.erase(kConfig);
     return config;
   }
-  if (!model.head) ignore.push_back(std::string(model.architecture.family->head));
+  if (!model.head)
+    ignore.push_back(std::string(model.architecture.family->head));
   Json config_groups = Json::object();
   for (std::size_t i = 0; i < groups.size(); ++i)
     config_groups[fmt::format("group_{}", i)] = {

@@ -46,9 +46,9 @@ Footprint footprint(const Model& model) {
       attention += size_of(*linear);
     for (const Linear* linear : {&block.mlp.gate_up, &block.mlp.down})
       mlp += size_of(*linear);
-    for (const at::Tensor* norm : {&block.input_norm, &block.middle_norm,
-                                   &block.after_attention_norm,
-                                   &block.after_mlp_norm})
+    for (const at::Tensor* norm :
+         {&block.input_norm, &block.middle_norm, &block.after_attention_norm,
+          &block.after_mlp_norm})
       norms += size_of(*norm);
     Size layer = attention;
     layer += mlp;

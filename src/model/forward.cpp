@@ -117,9 +117,8 @@ at::Tensor add_part(const at::Tensor& x, const at::Tensor& values,
 }
 
 // What the matrices at `stop` receive, or what the block returns.
-at::Tensor run_until(const Model& model, const Block& block,
-                     std::int64_t layer, const at::Tensor& x,
-                     const AttentionContext& context,
+at::Tensor run_until(const Model& model, const Block& block, std::int64_t layer,
+                     const at::Tensor& x, const AttentionContext& context,
                      std::optional<Site> stop) {
   const double epsilon = model.architecture.norm_epsilon;
   const at::Tensor attention_in = rms_norm(x, block.input_norm, epsilon);
@@ -127,9 +126,8 @@ at::Tensor run_until(const Model& model, const Block& block,
   const at::Tensor mixed =
       attention_values(model, block.attention, layer, attention_in, context);
   if (stop == Site::kOutput) return mixed;
-  const at::Tensor middle =
-      add_part(x, mixed, block.attention.output, block.after_attention_norm,
-               epsilon);
+  const at::Tensor middle = add_part(x, mixed, block.attention.output,
+                                     block.after_attention_norm, epsilon);
   const at::Tensor mlp_in = rms_norm(middle, block.middle_norm, epsilon);
   if (stop == Site::kMlp) return mlp_in;
   const at::Tensor gated = mlp_values(block.mlp, mlp_in);
@@ -174,9 +172,8 @@ AttentionContext attention_context(const Model& model, const at::Tensor& ids,
   const auto real = at::TensorOptions(at::kBool).device(device);
   at::Tensor mask_all = mask.defined() ? mask.to(at::kBool) : at::Tensor();
   if (cache != nullptr && (mask_all.defined() || cache->mask.defined())) {
-    const at::Tensor old = cache->mask.defined()
-                               ? cache->mask
-                               : at::ones({batch, past}, real);
+    const at::Tensor old =
+        cache->mask.defined() ? cache->mask : at::ones({batch, past}, real);
     const at::Tensor added =
         mask_all.defined() ? mask_all : at::ones({batch, tokens}, real);
     mask_all = cache->mask = at::cat({old, added}, 1);
@@ -197,16 +194,14 @@ AttentionContext attention_context(const Model& model, const at::Tensor& ids,
       at::arange(half, at::TensorOptions(at::kFloat).device(device)) *
       (-2.0 / static_cast<double>(std::max<std::int64_t>(1, a.rotary_size)));
   const at::Tensor frequency = at::pow(a.rotary_base, exponent);
-  const at::Tensor angle =
-      positions.to(at::kFloat).unsqueeze(-1) * frequency;
+  const at::Tensor angle = positions.to(at::kFloat).unsqueeze(-1) * frequency;
   context.cosine = angle.cos();
   context.sine = angle.sin();
 
   if (mask_all.defined())
     context.bias = additive_mask(mask_all, tokens);
   else if (past > 0 && tokens > 1)
-    context.bias =
-        additive_mask(at::ones({1, past + tokens}, real), tokens);
+    context.bias = additive_mask(at::ones({1, past + tokens}, real), tokens);
   return context;
 }
 

@@ -1,8 +1,8 @@
 #include "autoglm/model/generate.h"
 
-#include <algorithm>
-
 #include <ATen/core/grad_mode.h>
+
+#include <algorithm>
 
 #include "autoglm/core/error.h"
 #include "autoglm/core/interrupt.h"

@@ -108,10 +108,12 @@ const Weight& weight_of(const Model& model, const std::string& name) {
 const at::Tensor* bias_of(const Model& model, const std::string& name) {
   if (name == "embedding") return nullptr;
   const at::Tensor* bias = nullptr;
-  if (name == "head" && model.head) bias = &model.head->bias;
+  if (name == "head" && model.head)
+    bias = &model.head->bias;
   else if (Linear* linear = find_block_linear(const_cast<Model&>(model), name))
     bias = &linear->bias;
-  else fail(ErrorKind::kInternal, "the model has no matrix " + name);
+  else
+    fail(ErrorKind::kInternal, "the model has no matrix " + name);
   return bias->defined() ? bias : nullptr;
 }
 
@@ -125,10 +127,9 @@ std::vector<std::string> select_linears(
   for (const std::string& pattern : patterns) {
     bool any = false;
     for (std::size_t i = 0; i < linears.size(); ++i) {
-      const bool hit =
-          std::any_of(names[i].begin(), names[i].end(), [&](const auto& name) {
-            return matches_glob(pattern, name);
-          });
+      const bool hit = std::any_of(
+          names[i].begin(), names[i].end(),
+          [&](const auto& name) { return matches_glob(pattern, name); });
       if (hit) selected[i] = any = true;
     }
     if (any) continue;
@@ -138,11 +139,12 @@ std::vector<std::string> select_linears(
     for (const auto& spelling : names)
       candidates.insert(candidates.end(), spelling.begin(), spelling.end());
     const std::string near = did_you_mean(pattern, candidates);
-    fail(ErrorKind::kConfig,
-         fmt::format("'{}' matches no layer of this model{}", pattern,
-                     near.empty() ? fmt::format("; names look like {}",
-                                                linears[linears.size() / 2].name)
-                                  : near));
+    fail(
+        ErrorKind::kConfig,
+        fmt::format("'{}' matches no layer of this model{}", pattern,
+                    near.empty() ? fmt::format("; names look like {}",
+                                               linears[linears.size() / 2].name)
+                                 : near));
   }
   std::vector<std::string> out;
   for (std::size_t i = 0; i < linears.size(); ++i)

@@ -67,9 +67,11 @@ void verify_model(const Model& model) {
     const std::string name = fmt::format("layers.{}.", i);
     const std::int64_t query = w.query_heads * a.head_size;
     const std::int64_t key = w.kv_heads * a.head_size;
-    check_linear(block.attention.query, name + "attention.query", query, a.hidden);
+    check_linear(block.attention.query, name + "attention.query", query,
+                 a.hidden);
     check_linear(block.attention.key, name + "attention.key", key, a.hidden);
-    check_linear(block.attention.value, name + "attention.value", key, a.hidden);
+    check_linear(block.attention.value, name + "attention.value", key,
+                 a.hidden);
     check_linear(block.attention.output, name + "attention.output", a.hidden,
                  query);
     check_linear(block.mlp.gate_up, name + "mlp.gate_up", 2 * w.ffn, a.hidden);

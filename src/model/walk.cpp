@@ -66,9 +66,9 @@ std::pair<Stream, Stream> walk_blocks(
         ids.narrow(0, at, std::min(batch, ids.size(0) - at));
     contexts.push_back(attention_context(model, part));
     compressed.push_back(embed(model, part, at::kFloat));
-    original.push_back(
-        one_stream ? compressed.back()
-                   : select_rows(original_embedding, part, at::kFloat));
+    original.push_back(one_stream
+                           ? compressed.back()
+                           : select_rows(original_embedding, part, at::kFloat));
   }
   for (std::size_t i = 0; i < model.blocks.size(); ++i) {
     const auto layer = static_cast<std::int64_t>(i);

@@ -1,7 +1,6 @@
 #include "autoglm/model/weight.h"
 
 #include <ATen/Parallel.h>
-
 #include <ATen/core/grad_mode.h>
 
 #include "autoglm/core/error.h"
@@ -24,8 +23,12 @@ kernels::PackedMatrix packed_view(const QuantizedWeight& w) {
       w.codes.const_data_ptr<std::int32_t>());
   view.scales = w.scales.const_data_ptr();
   switch (w.scales.scalar_type()) {
-    case at::kBFloat16: view.scale_type = kernels::ScaleType::kBFloat16; break;
-    case at::kHalf: view.scale_type = kernels::ScaleType::kFloat16; break;
+    case at::kBFloat16:
+      view.scale_type = kernels::ScaleType::kBFloat16;
+      break;
+    case at::kHalf:
+      view.scale_type = kernels::ScaleType::kFloat16;
+      break;
     default:
       AUTOGLM_ENSURE(w.scales.scalar_type() == at::kFloat);
       view.scale_type = kernels::ScaleType::kFloat32;
@@ -42,7 +45,8 @@ kernels::PackedMatrix packed_view(const QuantizedWeight& w) {
 // Codes as int32 [rows, in] on any device, by shifts.
 at::Tensor shift_codes(const at::Tensor& words, std::int64_t in, int bits) {
   const at::Tensor position =
-      at::arange(in, at::TensorOptions(at::kLong).device(words.device())) * bits;
+      at::arange(in, at::TensorOptions(at::kLong).device(words.device())) *
+      bits;
   const at::Tensor word = at::div(position, 32, "floor");
   const at::Tensor shift = position - word * 32;
   const at::Tensor wide = at::bitwise_and(words.to(at::kLong), 0xFFFFFFFFll);
@@ -50,8 +54,8 @@ at::Tensor shift_codes(const at::Tensor& words, std::int64_t in, int bits) {
       at::bitwise_right_shift(wide.index_select(1, word), shift.unsqueeze(0));
   // A code that crosses a word border takes its high bits from the next word.
   const at::Tensor next = at::clamp_max(word + 1, words.size(1) - 1);
-  const at::Tensor spill =
-      at::bitwise_left_shift(wide.index_select(1, next), (32 - shift).unsqueeze(0));
+  const at::Tensor spill = at::bitwise_left_shift(wide.index_select(1, next),
+                                                  (32 - shift).unsqueeze(0));
   value = at::bitwise_or(value, spill);
   return at::bitwise_and(value, (1 << bits) - 1).to(at::kInt);
 }
@@ -75,7 +79,8 @@ at::Tensor dequantize_rows(const QuantizedWeight& w, std::int64_t begin,
                          .to(at::kFloat);
   const at::Tensor scales = w.scales.narrow(0, begin, count).to(at::kFloat);
   if (w.zeros.defined())
-    codes = codes - w.zeros.narrow(0, begin, count).to(at::kFloat).unsqueeze(-1);
+    codes =
+        codes - w.zeros.narrow(0, begin, count).to(at::kFloat).unsqueeze(-1);
   else
     codes = codes - static_cast<double>(1 << (w.bits - 1));
   return (codes * scales.unsqueeze(-1)).view({count, w.in}).to(dtype);
@@ -106,8 +111,8 @@ at::Tensor packed_apply(const at::Tensor& x, const QuantizedWeight& w) {
 
 at::Tensor chunked_apply(const at::Tensor& x, const QuantizedWeight& w,
                          const at::Tensor& bias) {
-  const std::int64_t chunk =
-      std::max<std::int64_t>(1, kChunkElements / std::max<std::int64_t>(1, w.in));
+  const std::int64_t chunk = std::max<std::int64_t>(
+      1, kChunkElements / std::max<std::int64_t>(1, w.in));
   if (w.out <= chunk)
     return at::linear(x, dequantize_rows(w, 0, w.out, x.scalar_type()), bias);
   std::vector<at::Tensor> parts;
@@ -126,11 +131,16 @@ at::Tensor matching(const at::Tensor& tensor, at::ScalarType dtype) {
 
 const char* dtype_name(at::ScalarType dtype) {
   switch (dtype) {
-    case at::kBFloat16: return "bf16";
-    case at::kHalf: return "fp16";
-    case at::kFloat: return "fp32";
-    case at::kDouble: return "fp64";
-    default: return c10::toString(dtype);
+    case at::kBFloat16:
+      return "bf16";
+    case at::kHalf:
+      return "fp16";
+    case at::kFloat:
+      return "fp32";
+    case at::kDouble:
+      return "fp64";
+    default:
+      return c10::toString(dtype);
   }
 }
 
@@ -273,10 +283,10 @@ QuantizedWeight pack_weight(const at::Tensor& codes, const at::Tensor& scales,
 at::Tensor unpack_codes(const QuantizedWeight& weight) {
   const at::Tensor words = weight.codes.to(at::kCPU).contiguous();
   at::Tensor codes = at::empty({weight.out, weight.in}, at::kByte);
-  kernels::unpack_codes(
-      reinterpret_cast<const std::uint32_t*>(
-          words.const_data_ptr<std::int32_t>()),
-      weight.out, weight.in, weight.bits, codes.data_ptr<std::uint8_t>());
+  kernels::unpack_codes(reinterpret_cast<const std::uint32_t*>(
+                            words.const_data_ptr<std::int32_t>()),
+                        weight.out, weight.in, weight.bits,
+                        codes.data_ptr<std::uint8_t>());
   return codes.to(weight.codes.device());
 }
 

@@ -20,8 +20,10 @@ void Moments::add(const at::Tensor& x, const at::Tensor& z) {
   const at::Tensor e = flat_z - x.reshape({-1, x.size(-1)}).to(at::kFloat);
   const auto accumulate = [](at::Tensor& sum, const at::Tensor& a,
                              const at::Tensor& b) {
-    if (sum.defined()) sum.addmm_(a.t(), b);
-    else sum = at::mm(a.t(), b);
+    if (sum.defined())
+      sum.addmm_(a.t(), b);
+    else
+      sum = at::mm(a.t(), b);
   };
   accumulate(compressed, flat_z, flat_z);
   accumulate(drift_cross, e, flat_z);

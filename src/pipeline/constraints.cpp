@@ -63,12 +63,13 @@ std::vector<ConstraintRecord> check_constraints(
     const Values values = values_of(constraint, record, latency);
     std::string measure = constraint.measure;
     if (is_latency)
-      measure += fmt::format(" {} (batch {})", constraint.phase, constraint.batch);
+      measure +=
+          fmt::format(" {} (batch {})", constraint.phase, constraint.batch);
     const auto add = [&](bool at_most, double bound, const std::string& note) {
       ConstraintRecord check;
       check.measure = measure;
-      check.limit = fmt::format("{} {}{}", at_most ? "<=" : ">=",
-                                number(constraint, bound), note);
+      check.limit = fmt::format(
+          "{} {}{}", at_most ? "<=" : ">=", number(constraint, bound), note);
       check.value = values.after;
       check.bound = bound;
       check.met = at_most ? values.after <= bound : values.after >= bound;

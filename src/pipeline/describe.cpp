@@ -33,7 +33,8 @@ ModelRecord describe_model(const Model& model) {
 
 std::uint64_t checkpoint_bytes(const fs::path& folder) {
   std::uint64_t total = disk_bytes(folder);
-  if (fs::is_directory(folder / "autoglm")) total -= disk_bytes(folder / "autoglm");
+  if (fs::is_directory(folder / "autoglm"))
+    total -= disk_bytes(folder / "autoglm");
   return total;
 }
 

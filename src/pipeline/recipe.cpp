@@ -11,7 +11,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-[[noreturn]] void fail_at(const ConfigPlace& place, const std::string& message) {
+[[noreturn]] void fail_at(const ConfigPlace& place,
+                          const std::string& message) {
   fail(ErrorKind::kConfig, place.text() + ": " + message);
 }
 
@@ -50,8 +51,7 @@ DataSource read_data_source(const ConfigNode& data, const std::string& name,
                        "the current folder)",
                        file->place.text(), owner, source.file.string()));
   }
-  source.windows =
-      read_count(node, "windows", defaults.windows, 0, owner);
+  source.windows = read_count(node, "windows", defaults.windows, 0, owner);
   source.length = read_count(node, "length", defaults.length, 1, owner);
   return source;
 }
@@ -92,10 +92,10 @@ Constraint read_constraint(const std::string& name, const ConfigNode& node) {
     if (name == known.name) rule = &known;
   }
   if (rule == nullptr)
-    fail_at(node.key_place,
-            fmt::format("unknown measure '{}' in constraints{}; known: {}",
-                        name, did_you_mean(name, measures),
-                        fmt::join(measures, ", ")));
+    fail_at(
+        node.key_place,
+        fmt::format("unknown measure '{}' in constraints{}; known: {}", name,
+                    did_you_mean(name, measures), fmt::join(measures, ", ")));
   const bool latency = name == "latency";
   std::vector<std::string> keys;
   if (rule->min) keys.emplace_back("min");
@@ -120,7 +120,8 @@ Constraint read_constraint(const std::string& name, const ConfigNode& node) {
     }
     const double read = value->as_double(owner + "." + key);
     if (read < 0)
-      fail_at(value->place, fmt::format("{}.{} must not be negative", owner, key));
+      fail_at(value->place,
+              fmt::format("{}.{} must not be negative", owner, key));
     return read;
   };
   out.min = number("min");
@@ -189,10 +190,10 @@ std::vector<Step> read_steps(const ConfigNode& compression,
     step.type = type->as_string(owner + ".type");
     const PassInfo* info = find_pass(step.type);
     if (info == nullptr)
-      fail_at(type->place,
-              fmt::format("unknown pass '{}'{}; known: {}", step.type,
-                          did_you_mean(step.type, types),
-                          fmt::join(types, ", ")));
+      fail_at(
+          type->place,
+          fmt::format("unknown pass '{}'{}; known: {}", step.type,
+                      did_you_mean(step.type, types), fmt::join(types, ", ")));
     step.name = step.type;
     if (const ConfigNode* name = node.find("name"))
       step.name = name->as_string(owner + ".name");
@@ -264,9 +265,9 @@ Recipe read_recipe(const fs::path& file, const RecipeOverrides& overrides) {
   recipe.calibration = source("calibration", 128);
   recipe.evaluation = source("evaluation", 200);
   // Training wants more text than calibration: by default all of its file.
-  recipe.training = read_data_source(
-      data, "training",
-      {recipe.calibration.file, 0, recipe.calibration.length});
+  recipe.training =
+      read_data_source(data, "training",
+                       {recipe.calibration.file, 0, recipe.calibration.length});
   if (const ConfigNode* search = root.find("search"))
     fail_at(search->key_place,
             "'search' is not available in this version; list fixed passes "

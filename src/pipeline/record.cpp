@@ -21,12 +21,9 @@ Json model_to_json(const ModelRecord& m) {
     blocks.push_back({{"query_heads", w.query_heads},
                       {"kv_heads", w.kv_heads},
                       {"ffn", w.ffn}});
-  Json out = {{"parameters", m.parameters},
-              {"weight_bytes", m.weight_bytes},
-              {"disk_bytes", m.disk_bytes},
-              {"parts", parts},
-              {"blocks", blocks},
-              {"linears", linears}};
+  Json out = {{"parameters", m.parameters}, {"weight_bytes", m.weight_bytes},
+              {"disk_bytes", m.disk_bytes}, {"parts", parts},
+              {"blocks", blocks},           {"linears", linears}};
   if (m.scorecard) out["scorecard"] = to_json(*m.scorecard);
   if (m.latency) out["latency"] = to_json(*m.latency);
   return out;
@@ -78,7 +75,8 @@ ModelRecord model_from_json(const Json& json, const std::string& source) {
   m.weight_bytes = fields.size("weight_bytes");
   m.disk_bytes = fields.size("disk_bytes");
   for (const auto& [part, bytes] : fields.child("parts").items())
-    m.parts.emplace_back(part, bytes.is_number() ? bytes.get<std::uint64_t>() : 0);
+    m.parts.emplace_back(part,
+                         bytes.is_number() ? bytes.get<std::uint64_t>() : 0);
   for (const Json& item : fields.child("blocks")) {
     const Fields w(item, source + ": blocks");
     m.blocks.push_back(

@@ -1,7 +1,6 @@
 #include "autoglm/pipeline/runner.h"
 
 #include <ATen/Parallel.h>
-
 #include <torch/version.h>
 
 #include <chrono>
@@ -53,7 +52,8 @@ std::string cpu_name() {
 
 Json config_to_json(const ConfigNode& node) {
   switch (node.kind) {
-    case ConfigNode::Kind::kNull: return nullptr;
+    case ConfigNode::Kind::kNull:
+      return nullptr;
     case ConfigNode::Kind::kScalar: {
       if (!node.quoted) {
         const Json parsed = Json::parse(node.scalar, nullptr, false);
@@ -91,7 +91,8 @@ void check_output(const Recipe& recipe, const RunOptions& options) {
   if (!fs::exists(output)) return;
   if (!fs::is_directory(output))
     fail(ErrorKind::kConfig,
-         fmt::format("the output {} exists and is not a folder", output.string()));
+         fmt::format("the output {} exists and is not a folder",
+                     output.string()));
   if (fs::is_empty(output)) return;
   if (fs::exists(recipe.model) && fs::equivalent(output, recipe.model))
     fail(ErrorKind::kConfig, "the output folder is the model's own folder");
@@ -157,9 +158,7 @@ void load_data(Run& run) {
   const auto load = [&](const DataSource& source, const char* name) {
     return with_context(
         [&] { return fmt::format("while reading data.{}", name); },
-        [&] {
-          return load_windows(run.original, source);
-        });
+        [&] { return load_windows(run.original, source); });
   };
   const TokenWindows calibration = load(recipe.calibration, "calibration");
   run.evaluation = load(recipe.evaluation, "evaluation");
@@ -222,7 +221,8 @@ void run_steps(Run& run, Model& model, Workspace& workspace) {
       throw;
     }
     log_info("pass {}/{}: {} took {}; KL {:.3g}, perplexity {:.4g}, {}", i + 1,
-             run.recipe.steps.size(), step.name, format_duration(record.seconds),
+             run.recipe.steps.size(), step.name,
+             format_duration(record.seconds),
              record.after->scorecard->divergence->kl,
              record.after->scorecard->perplexity,
              format_bytes(record.after->weight_bytes));
@@ -234,7 +234,8 @@ void run_steps(Run& run, Model& model, Workspace& workspace) {
 LatencyOptions latency_options(const Run& run, std::int64_t batch) {
   LatencyOptions options;
   options.prompt = std::min<std::int64_t>(
-      512, std::max<std::int64_t>(8, run.original.architecture.max_positions / 2));
+      512,
+      std::max<std::int64_t>(8, run.original.architecture.max_positions / 2));
   options.generate = std::min<std::int64_t>(64, options.prompt);
   options.batch = batch;
   options.device = run.device;
@@ -277,9 +278,10 @@ void keep_failure(Run& run, const Workspace& workspace, const Error& error,
   } catch (const Error& second) {
     log_warning("the record of this run could not be kept: {}", second.what());
   }
-  log_info("{} of {} passes are kept in {}; the same command goes on from there",
-           workspace.finished().size(), run.recipe.steps.size(),
-           workspace.folder().string());
+  log_info(
+      "{} of {} passes are kept in {}; the same command goes on from there",
+      workspace.finished().size(), run.recipe.steps.size(),
+      workspace.folder().string());
 }
 
 void write_output(Run& run, const Model& model, Workspace& workspace,
@@ -298,7 +300,8 @@ void write_output(Run& run, const Model& model, Workspace& workspace,
   run.record.seconds = seconds_since(start);
   const fs::path notes = staged.path() / "autoglm";
   fs::create_directories(notes);
-  write_file_atomically(notes / "resolved.yaml", to_yaml(run.recipe.resolved()));
+  write_file_atomically(notes / "resolved.yaml",
+                        to_yaml(run.recipe.resolved()));
   write_file_atomically(notes / "record.json", to_text(to_json(run.record)));
   run.options.finish(run.record, staged.path());
   staged.commit();
@@ -315,9 +318,10 @@ void run_all(Run& run, Clock::time_point start) {
     run.record.before.scorecard = run.score(run.original, false);
     Model model = run.original;
     if (!workspace.finished().empty()) {
-      log_info("going on after pass {} of an unfinished run (--fresh starts "
-               "anew)",
-               workspace.finished().size());
+      log_info(
+          "going on after pass {} of an unfinished run (--fresh starts "
+          "anew)",
+          workspace.finished().size());
       model = workspace.load_snapshot(recipe.model);
     }
     run_steps(run, model, workspace);

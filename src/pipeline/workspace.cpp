@@ -21,9 +21,8 @@ Workspace::Workspace(fs::path output, std::string key, bool fresh)
   std::error_code error;
   fs::create_directories(folder_, error);
   if (error)
-    fail(ErrorKind::kResources,
-         fmt::format("cannot make the folder {}: {}", folder_.string(),
-                     error.message()));
+    fail(ErrorKind::kResources, fmt::format("cannot make the folder {}: {}",
+                                            folder_.string(), error.message()));
   lock_ = open((folder_ / "lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
   if (lock_ < 0 || flock(lock_, LOCK_EX | LOCK_NB) != 0) {
     if (lock_ >= 0) close(lock_);
@@ -40,8 +39,10 @@ Workspace::Workspace(fs::path output, std::string key, bool fresh)
 
 Workspace::~Workspace() {
   std::error_code ignored;
-  if (finished_.empty()) fs::remove_all(folder_, ignored);
-  else fs::remove_all(staging(), ignored);
+  if (finished_.empty())
+    fs::remove_all(folder_, ignored);
+  else
+    fs::remove_all(staging(), ignored);
   if (lock_ >= 0) close(lock_);
 }
 
@@ -51,9 +52,10 @@ void Workspace::read_state() {
   try {
     const Json state = read_json(file);
     if (json_string(state, "key", file.string()) != key_) {
-      log_info("an unfinished run in {} belongs to another recipe or input; "
-               "starting anew",
-               folder_.string());
+      log_info(
+          "an unfinished run in {} belongs to another recipe or input; "
+          "starting anew",
+          folder_.string());
       return;
     }
     std::vector<StepRecord> steps;
@@ -85,7 +87,8 @@ void Workspace::save_snapshot(const Model& model, StepRecord step) {
   staged.commit();
   finished_.push_back(std::move(step));
   Json state = {{"key", key_}, {"steps", Json::array()}};
-  for (const StepRecord& done : finished_) state["steps"].push_back(to_json(done));
+  for (const StepRecord& done : finished_)
+    state["steps"].push_back(to_json(done));
   write_file_atomically(folder_ / "state.json", to_text(state));
   // The state names the new snapshot from here on; the older one is waste.
   std::error_code ignored;

@@ -12,8 +12,8 @@ struct Alphabet {
     byte.fill(-1);
     unsigned next = 256;
     for (unsigned b = 0; b < 256; ++b) {
-      const bool printable = (b >= 33 && b <= 126) || (b >= 161 && b <= 172) ||
-                             b >= 174;
+      const bool printable =
+          (b >= 33 && b <= 126) || (b >= 161 && b <= 172) || b >= 174;
       code_point[b] = printable ? b : next++;
       byte[code_point[b]] = static_cast<int>(b);
     }
@@ -96,8 +96,10 @@ std::string to_valid_utf8(std::string_view bytes) {
   while (!bytes.empty()) {
     std::size_t bad = 0;
     const std::size_t good = character(bytes, bad);
-    if (good > 0) out += bytes.substr(0, good);
-    else out += "\uFFFD";
+    if (good > 0)
+      out += bytes.substr(0, good);
+    else
+      out += "\uFFFD";
     bytes.remove_prefix(good > 0 ? good : bad);
   }
   return out;

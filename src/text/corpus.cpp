@@ -37,14 +37,14 @@ std::vector<std::string> read_json_lines(const std::string& content,
         (!json.contains("text") && !json.contains("messages")))
       fail(ErrorKind::kInput,
            source + ": an object with 'text' or 'messages' was expected");
-    out.push_back(json.contains("text")
-                      ? json_string(json, "text", source)
-                      : chat_text(json["messages"], source));
+    out.push_back(json.contains("text") ? json_string(json, "text", source)
+                                        : chat_text(json["messages"], source));
   }
   return out;
 }
 
-// Bytes of what is predicted: without a prefix nothing predicts the first token.
+// Bytes of what is predicted: without a prefix nothing predicts the first
+// token.
 std::uint64_t scored_bytes(const std::vector<TokenId>& window,
                            const Tokenizer& tokenizer, bool has_prefix) {
   std::uint64_t bytes = 0;
@@ -69,8 +69,8 @@ std::vector<std::string> read_corpus(const std::filesystem::path& file) {
 }
 
 TokenWindows make_windows(const Tokenizer& tokenizer,
-                          const std::filesystem::path& file,
-                          std::int64_t count, std::int64_t length) {
+                          const std::filesystem::path& file, std::int64_t count,
+                          std::int64_t length) {
   AUTOGLM_ENSURE(count >= 0 && length > 0);
   TokenWindows out;
   out.prefix = tokenizer.prefix();
@@ -88,8 +88,8 @@ TokenWindows make_windows(const Tokenizer& tokenizer,
     if (count > 0 && out.count() == count) break;
     const auto begin = ids.begin() + static_cast<std::ptrdiff_t>(at);
     out.windows.emplace_back(begin, begin + length);
-    out.text_bytes += scored_bytes(out.windows.back(), tokenizer,
-                                   !out.prefix.empty());
+    out.text_bytes +=
+        scored_bytes(out.windows.back(), tokenizer, !out.prefix.empty());
   }
   if (out.windows.empty())
     fail(ErrorKind::kInput,

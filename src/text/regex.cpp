@@ -76,10 +76,9 @@ Regex::Regex(const std::string& pattern, const std::string& source) {
   int error = 0;
   PCRE2_SIZE offset = 0;
   auto code = std::make_shared<Code>();
-  code->code =
-      pcre2_compile(reinterpret_cast<PCRE2_SPTR>(translated.data()),
-                    translated.size(), PCRE2_UTF | PCRE2_UCP, &error, &offset,
-                    nullptr);
+  code->code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(translated.data()),
+                             translated.size(), PCRE2_UTF | PCRE2_UCP, &error,
+                             &offset, nullptr);
   if (code->code == nullptr)
     fail(ErrorKind::kInput,
          fmt::format("{}: the regular expression '{}' cannot be used: {}",
@@ -106,8 +105,7 @@ Regex::Scan::~Scan() = default;
 bool Regex::Scan::next(std::size_t& begin, std::size_t& end) {
   while (at_ <= text_.size()) {
     const auto match = [&](std::uint32_t options) {
-      return pcre2_match(code_.code,
-                         reinterpret_cast<PCRE2_SPTR>(text_.data()),
+      return pcre2_match(code_.code, reinterpret_cast<PCRE2_SPTR>(text_.data()),
                          text_.size(), at_, PCRE2_NO_UTF_CHECK | options,
                          memory_->data, memory_->context);
     };

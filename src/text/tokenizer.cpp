@@ -57,8 +57,7 @@ Tokenizer Tokenizer::load(const std::filesystem::path& path) {
 
 std::vector<TokenId> Tokenizer::encode(std::string_view text,
                                        bool with_special) const {
-  if (!is_utf8(text))
-    fail(ErrorKind::kInput, "the text is not valid UTF-8");
+  if (!is_utf8(text)) fail(ErrorKind::kInput, "the text is not valid UTF-8");
   std::vector<TokenId> out;
   if (with_special) out = data_->file.before;
   BpeCache cache(data_->file.model);
@@ -68,8 +67,10 @@ std::vector<TokenId> Tokenizer::encode(std::string_view text,
       continue;
     }
     for (const TextPart& inner : data_->normalized_tokens.split(part.text)) {
-      if (inner.id >= 0) out.push_back(inner.id);
-      else data_->encode_text(inner.text, cache, out);
+      if (inner.id >= 0)
+        out.push_back(inner.id);
+      else
+        data_->encode_text(inner.text, cache, out);
     }
   }
   if (with_special)
@@ -112,7 +113,8 @@ std::optional<TokenId> Tokenizer::find_token(std::string_view token) const {
   for (const AddedToken& added : data_->file.added)
     if (added.content == token) return added.id;
   const auto bytes = alphabet_to_bytes(token);
-  const auto found = data_->file.model.ids.find(bytes.value_or(std::string(token)));
+  const auto found =
+      data_->file.model.ids.find(bytes.value_or(std::string(token)));
   if (found == data_->file.model.ids.end()) return std::nullopt;
   return found->second;
 }

@@ -45,7 +45,8 @@ class Reader {
   }
 
   std::string type_of(const Json& json, const std::string& where) const {
-    if (!json.is_object() || !json.contains("type") || !json["type"].is_string())
+    if (!json.is_object() || !json.contains("type") ||
+        !json["type"].is_string())
       complain(where + " has no type");
     return json["type"].get<std::string>();
   }
@@ -65,7 +66,8 @@ class Reader {
     const Json normalizer = field("normalizer");
     if (normalizer.is_null()) return;
     const std::string type = type_of(normalizer, "normalizer");
-    if (type == "Sequence" && list(normalizer, "normalizers", "normalizer").empty())
+    if (type == "Sequence" &&
+        list(normalizer, "normalizers", "normalizer").empty())
       return;
     complain(fmt::format("normalizer {} is not supported", type));
   }
@@ -79,8 +81,9 @@ class Reader {
     } else if (type == "Split") {
       if (json.value("behavior", std::string()) != "Isolated" ||
           flag(json, "invert", false))
-        complain(where + ": Split is supported with behavior Isolated, not "
-                         "inverted");
+        complain(where +
+                 ": Split is supported with behavior Isolated, not "
+                 "inverted");
       const Json pattern = json.value("pattern", Json());
       if (!pattern.is_object() || !pattern.contains("Regex") ||
           !pattern["Regex"].is_string())
@@ -121,8 +124,9 @@ class Reader {
       complain(fmt::format("unsupported tokenizer model {}; BPE is supported",
                            type));
     if (!byte_level_)
-      complain("only byte-level BPE is supported, and there is no ByteLevel "
-               "pre-tokenizer");
+      complain(
+          "only byte-level BPE is supported, and there is no ByteLevel "
+          "pre-tokenizer");
     for (const char* key : {"dropout", "continuing_subword_prefix",
                             "end_of_word_suffix", "unk_token"})
       if (model.contains(key) && !model[key].is_null() && model[key] != "" &&
@@ -179,9 +183,10 @@ class Reader {
         const auto found =
             out_.model.ids.find(alphabet_to_bytes(token).value_or(token));
         if (found == out_.model.ids.end())
-          complain(fmt::format("merge '{} {}' uses the token '{}', which is not "
-                               "in the vocabulary",
-                               left, right, token));
+          complain(
+              fmt::format("merge '{} {}' uses the token '{}', which is not "
+                          "in the vocabulary",
+                          left, right, token));
         return found->second;
       };
       const TokenId a = id(left), b = id(right);
@@ -206,8 +211,7 @@ class Reader {
       token.rstrip = flag(json, "rstrip", false);
       token.special = flag(json, "special", false);
       token.normalized = flag(json, "normalized", !token.special);
-      place(token.id,
-            alphabet_to_bytes(token.content).value_or(token.content),
+      place(token.id, alphabet_to_bytes(token.content).value_or(token.content),
             token.special);
       out_.added.push_back(std::move(token));
     }
@@ -236,9 +240,10 @@ class Reader {
           json_string(piece["SpecialToken"], "id", source_ + ": " + where);
       const Json specials = json.value("special_tokens", Json::object());
       if (!specials.contains(name))
-        complain(fmt::format("{}: the template names '{}', which "
-                             "special_tokens does not list",
-                             where, name));
+        complain(
+            fmt::format("{}: the template names '{}', which "
+                        "special_tokens does not list",
+                        where, name));
       for (const Json& id : list(specials[name], "ids", where))
         (seen_text ? out_.after : out_.before)
             .push_back(read_id(id, fmt::format("'{}'", name)));

@@ -15,10 +15,10 @@ TEST_CASE("config: every value knows its line and column") {
 
 TEST_CASE("config: a wrong type names place, key, expectation and finding") {
   const ConfigNode root = parse_config("bits: eight\nlist: [1]\n", "f.yaml");
-  CHECK(error_of(ErrorKind::kConfig, [&] {
-          root.find("bits")->as_int("quantization.bits");
-        }) == "f.yaml:1:7: quantization.bits should be a whole number, but is "
-              "'eight'");
+  CHECK(error_of(ErrorKind::kConfig,
+                 [&] { root.find("bits")->as_int("quantization.bits"); }) ==
+        "f.yaml:1:7: quantization.bits should be a whole number, but is "
+        "'eight'");
   CHECK(error_of(ErrorKind::kConfig, [&] {
           root.find("list")->as_double("list");
         }) == "f.yaml:2:7: list should be a number, but is a list");
@@ -47,15 +47,19 @@ TEST_CASE("config: hostile nesting ends in an error, not in a crash") {
 
 TEST_CASE("config: an unknown key names the nearest known one") {
   const ConfigNode root = parse_config("grop_size: 1", "f.yaml");
-  CHECK(error_of(ErrorKind::kConfig, [&] {
-          check_keys(root, {"bits", "group_size"}, "quantization");
-        }) == "f.yaml:1:1: unknown key 'grop_size' in quantization (did you "
-              "mean 'group_size'?)");
+  CHECK(error_of(ErrorKind::kConfig,
+                 [&] {
+                   check_keys(root, {"bits", "group_size"}, "quantization");
+                 }) ==
+        "f.yaml:1:1: unknown key 'grop_size' in quantization (did you "
+        "mean 'group_size'?)");
   const ConfigNode far = parse_config("zzzzzzzz: 1", "f.yaml");
-  CHECK(error_of(ErrorKind::kConfig, [&] {
-          check_keys(far, {"bits", "group_size"}, "quantization");
-        }) == "f.yaml:1:1: unknown key 'zzzzzzzz' in quantization; known: "
-              "bits, group_size");
+  CHECK(error_of(ErrorKind::kConfig,
+                 [&] {
+                   check_keys(far, {"bits", "group_size"}, "quantization");
+                 }) ==
+        "f.yaml:1:1: unknown key 'zzzzzzzz' in quantization; known: "
+        "bits, group_size");
 }
 
 TEST_CASE("config: overrides set, replace and reach into lists") {

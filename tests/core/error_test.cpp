@@ -16,10 +16,11 @@ TEST_CASE("error: kinds map to the documented exit codes") {
 
 TEST_CASE("error: context lines are added on the way out, innermost first") {
   const std::string text = test::error_of(ErrorKind::kInput, [] {
-    with_context([] { return "outer"; }, [] {
-      with_context([] { return "inner"; },
-                   [] { fail(ErrorKind::kInput, "bad"); });
-    });
+    with_context([] { return "outer"; },
+                 [] {
+                   with_context([] { return "inner"; },
+                                [] { fail(ErrorKind::kInput, "bad"); });
+                 });
   });
   CHECK(text == "bad\n  inner\n  outer");
 }

@@ -20,7 +20,8 @@ TEST_CASE("json: hostile nesting is refused before parsing") {
 }
 
 TEST_CASE("json: brackets in strings do not count as nesting") {
-  CHECK_NOTHROW(parse_json("\"" + std::string(1000, '[') + "\\\"[\"", "c.json"));
+  CHECK_NOTHROW(
+      parse_json("\"" + std::string(1000, '[') + "\\\"[\"", "c.json"));
 }
 
 TEST_CASE("json: a key given twice is refused") {

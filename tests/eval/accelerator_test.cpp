@@ -58,9 +58,9 @@ TEST_CASE("choose_device: auto is a device that works") {
 TEST_CASE("choose_device: any other text is refused") {
   CHECK(error_of(ErrorKind::kConfig, [] { choose_device("gpu"); }) ==
         "unknown device 'gpu'; known: auto, cpu, cuda, cuda:N");
-  for (const char* text : {"", "CPU", "cpu:0", "cuda:", "cuda:x", "cuda:-1",
-                           "cuda:1x", "cuda: 1", "cuda:128", "cuda0",
-                           "cuda:99999999999999999999"})
+  for (const char* text :
+       {"", "CPU", "cpu:0", "cuda:", "cuda:x", "cuda:-1", "cuda:1x", "cuda: 1",
+        "cuda:128", "cuda0", "cuda:99999999999999999999"})
     CHECK(error_of(ErrorKind::kConfig, [&] { choose_device(text); }) ==
           "unknown device '" + std::string(text) +
               "'; known: auto, cpu, cuda, cuda:N");

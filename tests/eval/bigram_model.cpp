@@ -24,9 +24,9 @@ Model bigram_model(const std::vector<std::vector<double>>& probabilities) {
   auto value = head.accessor<float, 2>();
   for (std::int64_t t = 0; t < kTokens; ++t)
     for (std::int64_t v = 0; v < kTokens; ++v)
-      value[v][t] = static_cast<float>(std::log(
-          probabilities[static_cast<std::size_t>(t)]
-              .at(static_cast<std::size_t>(v))));
+      value[v][t] = static_cast<float>(
+          std::log(probabilities[static_cast<std::size_t>(t)].at(
+              static_cast<std::size_t>(v))));
   model.head = Linear{DenseWeight{head}, {}};
   return model;
 }
@@ -44,8 +44,8 @@ TokenWindows windows_of(std::vector<TokenId> prefix,
 }
 
 Model short_example(std::size_t layers) {
-  Model model = read_checkpoint(
-      std::filesystem::path(AUTOGLM_SOURCE_DIR) / "examples/glm-books");
+  Model model = read_checkpoint(std::filesystem::path(AUTOGLM_SOURCE_DIR) /
+                                "examples/glm-books");
   model.blocks.resize(layers);
   update_widths(model);
   return model;
@@ -58,8 +58,8 @@ void round_weight(Model& model, const std::string& linear, int bits,
       to_dense(weight, at::kFloat).unflatten(1, {-1, group});
   const double top = std::exp2(bits - 1);
   const at::Tensor scale = value.abs().amax(-1).clamp_min(1e-8) / (top - 0.5);
-  const at::Tensor codes = at::clamp(
-      at::round(value / scale.unsqueeze(-1)) + top, 0, 2 * top - 1);
+  const at::Tensor codes =
+      at::clamp(at::round(value / scale.unsqueeze(-1)) + top, 0, 2 * top - 1);
   weight = pack_weight(codes.flatten(1).to(at::kByte), scale, {}, bits, group);
 }
 

@@ -109,8 +109,8 @@ TEST_CASE("equivalence: a measure that is NaN never passes") {
 }
 
 TEST_CASE("equivalence: the JSON says what was asked and what was found") {
-  const Json json = to_json(
-      check_equivalence(compressed_card(), reference_card(), {}));
+  const Json json =
+      to_json(check_equivalence(compressed_card(), reference_card(), {}));
   REQUIRE(json.size() == 3);
   CHECK(json[0] == Json({{"measure", "kl"},
                          {"value", 0.04},
@@ -122,7 +122,6 @@ TEST_CASE("equivalence: the JSON says what was asked and what was found") {
 }
 
 TEST_CASE("equivalence: without a divergence it is our own fault") {
-  error_of(ErrorKind::kInternal, [] {
-    check_equivalence(reference_card(), reference_card(), {});
-  });
+  error_of(ErrorKind::kInternal,
+           [] { check_equivalence(reference_card(), reference_card(), {}); });
 }

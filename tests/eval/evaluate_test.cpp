@@ -40,10 +40,10 @@ TokenWindows random_windows(std::int64_t count, std::int64_t length) {
 }  // namespace
 
 TEST_CASE("window_ids: every row is the prefix and then the window") {
-  const at::Tensor ids = window_ids(windows_of({7, 8}, {{1, 2, 3}, {4, 5, 6}},
-                                               6));
-  CHECK(at::equal(ids, at::tensor({7, 8, 1, 2, 3, 7, 8, 4, 5, 6}, at::kLong)
-                           .view({2, 5})));
+  const at::Tensor ids =
+      window_ids(windows_of({7, 8}, {{1, 2, 3}, {4, 5, 6}}, 6));
+  CHECK(at::equal(
+      ids, at::tensor({7, 8, 1, 2, 3, 7, 8, 4, 5, 6}, at::kLong).view({2, 5})));
 }
 
 TEST_CASE("evaluate: prefix tokens condition but are never predicted") {
@@ -116,9 +116,8 @@ TEST_CASE("evaluate: NaN is an error that names the windows") {
   options.batch = 1;
   const auto windows = windows_of({0, 1}, {{2, 2}, {2, 3}, {3, 2}, {2, 2}}, 8);
   // Window 1 only predicts token 3, window 2 reads it.
-  CHECK(error_of(ErrorKind::kNumeric, [&] {
-          evaluate(model, windows, nullptr, options);
-        }) ==
+  CHECK(error_of(ErrorKind::kNumeric,
+                 [&] { evaluate(model, windows, nullptr, options); }) ==
         "the model's logits contain NaN or infinity\n"
         "  in the evaluation windows 2 to 2");
 }
@@ -228,6 +227,5 @@ TEST_CASE("evaluate: the example model scores as in transformers") {
         Approx(expected["perplexity"].get<double>()).epsilon(0.001));
   CHECK(s.bits_per_byte ==
         Approx(expected["bits_per_byte"].get<double>()).epsilon(0.001));
-  CHECK(s.accuracy ==
-        Approx(expected["accuracy"].get<double>()).margin(0.001));
+  CHECK(s.accuracy == Approx(expected["accuracy"].get<double>()).margin(0.001));
 }

@@ -22,17 +22,15 @@ LatencyOptions short_run() {
 
 void check_phase(const LatencyPhase& phase, double bandwidth) {
   INFO(phase.phase);
-  for (const double value :
-       {phase.median_ms, phase.p90_ms, phase.p99_ms, phase.achieved_gb_s,
-        phase.bandwidth_share}) {
+  for (const double value : {phase.median_ms, phase.p90_ms, phase.p99_ms,
+                             phase.achieved_gb_s, phase.bandwidth_share}) {
     CHECK(std::isfinite(value));
     CHECK(value > 0);
   }
   CHECK(phase.median_ms <= phase.p90_ms);
   CHECK(phase.p90_ms <= phase.p99_ms);
-  CHECK(phase.achieved_gb_s ==
-        Approx(static_cast<double>(phase.bytes_touched) / phase.median_ms /
-               1e6));
+  CHECK(phase.achieved_gb_s == Approx(static_cast<double>(phase.bytes_touched) /
+                                      phase.median_ms / 1e6));
   CHECK(phase.bandwidth_share == Approx(phase.achieved_gb_s / bandwidth));
 }
 
@@ -54,9 +52,9 @@ TEST_CASE("latency: two models, interleaved, with their sample counts") {
     CHECK(latency.generated == 3);
     CHECK(latency.copy_bandwidth_gb_s > 0);
     CHECK(latency.prefill.phase == "prefill");
-    CHECK(latency.prefill.samples == 2);      // repeats
+    CHECK(latency.prefill.samples == 2);  // repeats
     CHECK(latency.decode.phase == "decode");
-    CHECK(latency.decode.samples == 2 * 3);   // repeats * generate
+    CHECK(latency.decode.samples == 2 * 3);  // repeats * generate
     check_phase(latency.prefill, latency.copy_bandwidth_gb_s);
     check_phase(latency.decode, latency.copy_bandwidth_gb_s);
   }

@@ -43,17 +43,15 @@ TEST_CASE("metrics: three positions computed by hand") {
   const Scorecard s = score(logits, ids({0, 1, 0}), {}, 12);
   CHECK(s.tokens == 3);
   CHECK(s.text_bytes == 12);
-  CHECK(s.perplexity == Approx(4).epsilon(1e-6));  // 2^((1 + 2 + 3) / 3)
+  CHECK(s.perplexity == Approx(4).epsilon(1e-6));       // 2^((1 + 2 + 3) / 3)
   CHECK(s.bits_per_byte == Approx(0.5).epsilon(1e-6));  // 6 bits / 12 bytes
   CHECK(s.accuracy == Approx(1.0 / 3));
   CHECK_FALSE(s.divergence.has_value());
 }
 
 TEST_CASE("metrics: divergence of two positions computed by hand") {
-  const at::Tensor original =
-      log_rows({{0.5, 0.25, 0.25}, {0.25, 0.25, 0.5}});
-  const at::Tensor logits =
-      log_rows({{0.25, 0.5, 0.25}, {0.25, 0.25, 0.5}});
+  const at::Tensor original = log_rows({{0.5, 0.25, 0.25}, {0.25, 0.25, 0.5}});
+  const at::Tensor logits = log_rows({{0.25, 0.5, 0.25}, {0.25, 0.25, 0.5}});
   const Scorecard s = score(logits, ids({0, 2}), original);
   REQUIRE(s.divergence.has_value());
   // First position: 1/2 ln 2 - 1/4 ln 2, second: 0.
@@ -88,8 +86,7 @@ TEST_CASE("metrics: kl_p99 leaves out the worst hundredth of positions") {
   const double small = 0.5 * std::log(4.0 / 3);
   const double large = 0.5 * std::log(0.5 / 0.01) + 0.5 * std::log(0.5 / 0.99);
   CHECK(s.divergence->kl_p99 == Approx(small).epsilon(1e-5));
-  CHECK(s.divergence->kl ==
-        Approx((small + 10 * large) / 1001).epsilon(1e-5));
+  CHECK(s.divergence->kl == Approx((small + 10 * large) / 1001).epsilon(1e-5));
 }
 
 TEST_CASE("metrics: a model against itself is perfect") {
@@ -141,14 +138,14 @@ TEST_CASE("metrics: agrees with sums in double precision") {
   const at::Tensor picked = p.gather(1, targets.unsqueeze(1));
   CHECK(s.perplexity ==
         Approx(std::exp(-picked.mean().item<double>())).epsilon(1e-5));
-  CHECK(s.divergence->kl ==
-        Approx((q.exp() * (q - p)).sum(-1).mean().item<double>())
-            .epsilon(1e-5));
+  CHECK(
+      s.divergence->kl ==
+      Approx((q.exp() * (q - p)).sum(-1).mean().item<double>()).epsilon(1e-5));
   CHECK(s.divergence->l2 ==
         Approx((q.exp() - p.exp()).norm(2, -1).mean().item<double>())
             .epsilon(1e-5));
-  const at::Tensor cosine = at::cosine_similarity(
-      logits.to(at::kDouble), original.to(at::kDouble), -1);
+  const at::Tensor cosine = at::cosine_similarity(logits.to(at::kDouble),
+                                                  original.to(at::kDouble), -1);
   CHECK(s.divergence->cosine ==
         Approx(cosine.mean().item<double>()).epsilon(1e-5));
 }
@@ -207,8 +204,9 @@ TEST_CASE("metrics: NaN and infinity are errors, not scores") {
 
 TEST_CASE("metrics: shapes that do not fit are our own fault") {
   MetricSums sums;
-  error_of(ErrorKind::kInternal,
-           [&] { sums.add(at::zeros({3, 5}), ids({0, 1})); });
+  error_of(ErrorKind::kInternal, [&] {
+    sums.add(at::zeros({3, 5}), ids({0, 1}));
+  });
   error_of(ErrorKind::kInternal, [&] {
     sums.add(at::zeros({2, 5}), ids({0, 1}), at::zeros({2, 4}));
   });

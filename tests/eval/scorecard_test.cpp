@@ -30,10 +30,10 @@ Latency sample_latency() {
   l.prompt = 512;
   l.generated = 128;
   l.copy_bandwidth_gb_s = 11.25;
-  l.prefill = {"prefill", 101.5, 110, 120, 5, 1u << 24, 0.165, 0.0147,
+  l.prefill = {"prefill",           101.5, 110, 120, 5, 1u << 24, 0.165, 0.0147,
                "dequantize + gemm", true};
-  l.decode = {"decode", 3.5, 4, 5, 640, 1u << 23, 2.4, 0.213,
-              "packed avx2", false};
+  l.decode = {"decode", 3.5,           4,    5, 640, 1u << 23, 2.4,
+              0.213,    "packed avx2", false};
   return l;
 }
 
@@ -74,9 +74,8 @@ TEST_CASE("scorecard: a missing field is named with its file") {
   for (const char* key : {"data", "windows", "perplexity", "accuracy"}) {
     Json json = to_json(sample());
     json.erase(key);
-    const std::string message = error_of(ErrorKind::kInput, [&] {
-      scorecard_from_json(json, "record.json");
-    });
+    const std::string message = error_of(
+        ErrorKind::kInput, [&] { scorecard_from_json(json, "record.json"); });
     CHECK(message == "record.json: " + std::string(key) + " is missing");
   }
 }

@@ -19,8 +19,7 @@ Model mixed_model() {
   const at::Tensor codes =
       (at::arange(256 * 768, at::kInt) % 16).reshape({256, 768}).to(at::kByte);
   const at::Tensor scales = at::full({256, 12}, 0.0078125, at::kBFloat16);
-  weight_of(model, "layers.2.mlp.down") =
-      pack_weight(codes, scales, {}, 4, 64);
+  weight_of(model, "layers.2.mlp.down") = pack_weight(codes, scales, {}, 4, 64);
   return model;
 }
 

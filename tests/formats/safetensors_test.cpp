@@ -62,7 +62,8 @@ TEST_CASE("safetensors: every dtype comes back with its bytes and shape") {
     CHECK(read.sizes() == tensor.sizes());
     CHECK(at::equal(read.to(at::kDouble), tensor.to(at::kDouble)));
     CHECK(reinterpret_cast<std::uintptr_t>(read.const_data_ptr()) %
-              static_cast<std::uintptr_t>(read.element_size()) == 0);
+              static_cast<std::uintptr_t>(read.element_size()) ==
+          0);
   }
 }
 
@@ -70,9 +71,7 @@ TEST_CASE("safetensors: a tensor outlives the file object") {
   const TemporaryFolder folder;
   write_safetensors(folder / "a.safetensors", {{"x", at::ones({1000})}});
   at::Tensor x;
-  {
-    x = SafetensorsFile::open(folder / "a.safetensors").tensor("x");
-  }
+  { x = SafetensorsFile::open(folder / "a.safetensors").tensor("x"); }
   CHECK(x.sum().item<float>() == 1000);
 }
 
@@ -80,8 +79,9 @@ TEST_CASE("safetensors: unaligned data is read all the same") {
   const TemporaryFolder folder;
   std::string file = raw_file(
       "{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}", 0);
-  while ((file.size() % 4) == 0) file = raw_file(
-      "{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}} ", 0);
+  while ((file.size() % 4) == 0)
+    file = raw_file(
+        "{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}} ", 0);
   const float values[2] = {1.5f, -2.5f};
   file.append(reinterpret_cast<const char*>(values), sizeof values);
   write_file_atomically(folder / "a.safetensors", file);
@@ -102,38 +102,41 @@ TEST_CASE("safetensors: a header that lies is refused, each lie by name") {
   CHECK(contains(open_error(raw_file("[]", 0)), "not a JSON object"));
   CHECK(contains(open_error(raw_file(std::string(5000, '['), 0)), "nested"));
   CHECK(contains(open_error(raw_file("{}", 4)), "promises 0 data bytes"));
-  CHECK(contains(open_error(raw_file(
-                     tensor("\"dtype\":\"F17\",\"shape\":[1],"
-                            "\"data_offsets\":[0,4]"), 4)),
+  CHECK(contains(open_error(raw_file(tensor("\"dtype\":\"F17\",\"shape\":[1],"
+                                            "\"data_offsets\":[0,4]"),
+                                     4)),
                  "tensor 'x': unknown dtype F17"));
-  CHECK(contains(open_error(raw_file(
-                     tensor("\"dtype\":\"F32\",\"shape\":[-1],"
-                            "\"data_offsets\":[0,4]"), 4)),
+  CHECK(contains(open_error(raw_file(tensor("\"dtype\":\"F32\",\"shape\":[-1],"
+                                            "\"data_offsets\":[0,4]"),
+                                     4)),
                  "tensor 'x': a dimension is not a whole number"));
-  CHECK(contains(open_error(raw_file(
-                     tensor("\"dtype\":\"F32\",\"shape\":[4294967296,"
-                            "4294967296],\"data_offsets\":[0,4]"), 4)),
-                 "tensor 'x': the shape's size overflows"));
-  CHECK(contains(open_error(raw_file(
-                     tensor("\"dtype\":\"F32\",\"shape\":[1],"
-                            "\"data_offsets\":[4,0]"), 4)),
+  CHECK(contains(
+      open_error(raw_file(tensor("\"dtype\":\"F32\",\"shape\":[4294967296,"
+                                 "4294967296],\"data_offsets\":[0,4]"),
+                          4)),
+      "tensor 'x': the shape's size overflows"));
+  CHECK(contains(open_error(raw_file(tensor("\"dtype\":\"F32\",\"shape\":[1],"
+                                            "\"data_offsets\":[4,0]"),
+                                     4)),
                  "tensor 'x': data_offsets [4, 0] are reversed"));
-  CHECK(contains(open_error(raw_file(
-                     tensor("\"dtype\":\"F32\",\"shape\":[9],"
-                            "\"data_offsets\":[0,32]"), 32)),
+  CHECK(contains(open_error(raw_file(tensor("\"dtype\":\"F32\",\"shape\":[9],"
+                                            "\"data_offsets\":[0,32]"),
+                                     32)),
                  "needs 36 bytes, but data_offsets give it 32"));
-  CHECK(contains(open_error(raw_file(
-                     tensor("\"dtype\":\"F32\",\"shape\":[2],"
-                            "\"data_offsets\":[0,8]"), 4)),
+  CHECK(contains(open_error(raw_file(tensor("\"dtype\":\"F32\",\"shape\":[2],"
+                                            "\"data_offsets\":[0,8]"),
+                                     4)),
                  "past the end"));
   CHECK(contains(open_error(raw_file(tensor("\"dtype\":\"F32\""), 4)),
                  "tensor 'x': shape is missing"));
   const std::string one =
       "{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4]}";
-  CHECK(contains(open_error(raw_file("{\"x\":" + one + ",\"x\":" + one + "}", 4)),
-                 "'x' is given twice"));
-  CHECK(contains(open_error(raw_file("{\"x\":" + one + ",\"y\":" + one + "}", 4)),
-                 "overlap"));
+  CHECK(
+      contains(open_error(raw_file("{\"x\":" + one + ",\"x\":" + one + "}", 4)),
+               "'x' is given twice"));
+  CHECK(
+      contains(open_error(raw_file("{\"x\":" + one + ",\"y\":" + one + "}", 4)),
+               "overlap"));
 }
 
 TEST_CASE("safetensors: a write that fails leaves no file behind") {

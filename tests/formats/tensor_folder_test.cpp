@@ -26,9 +26,11 @@ TEST_CASE("tensor folder: shards and index read back as one") {
   CHECK(read.shards().size() == 3);
   CHECK(read.names().size() == 5);
   for (int i = 0; i < 5; ++i)
-    CHECK(read.tensor("t" + std::to_string(i)).sum().item<float>() == 100 * i);
-  CHECK(read_json(folder / "model.safetensors.index.json")["metadata"]
-            ["total_size"] == 2000);
+    CHECK(read.tensor("t" + std::to_string(i)).sum().item<double>() ==
+          100.0 * i);
+  CHECK(read_json(folder /
+                  "model.safetensors.index.json")["metadata"]["total_size"] ==
+        2000);
 }
 
 TEST_CASE("tensor folder: one shard needs no index; a group stays together") {
@@ -64,19 +66,23 @@ TEST_CASE("tensor folder: a missing shard and a tensor elsewhere are named") {
   write_shards(folder);
   Json index = read_json(folder / "model.safetensors.index.json");
   index["weight_map"]["t0"] = "model-00003-of-00003.safetensors";
-  write_file_atomically(folder / "model.safetensors.index.json", to_text(index));
+  write_file_atomically(folder / "model.safetensors.index.json",
+                        to_text(index));
   CHECK(error_of(ErrorKind::kInput, [&] { TensorFolder::open(folder.path()); })
             .find("tensor 't0' should be in the shard "
                   "model-00003-of-00003.safetensors, but is not") !=
         std::string::npos);
   index["weight_map"]["t0"] = "../evil.safetensors";
-  write_file_atomically(folder / "model.safetensors.index.json", to_text(index));
-  CHECK(error_of(ErrorKind::kInput, [&] { TensorFolder::open(folder.path()); })
-            .find("'../evil.safetensors' leaves the folder") !=
-        std::string::npos);
+  write_file_atomically(folder / "model.safetensors.index.json",
+                        to_text(index));
+  CHECK(
+      error_of(ErrorKind::kInput, [&] {
+        TensorFolder::open(folder.path());
+      }).find("'../evil.safetensors' leaves the folder") != std::string::npos);
   std::filesystem::remove(folder / "model-00001-of-00003.safetensors");
   index["weight_map"].erase("t0");
-  write_file_atomically(folder / "model.safetensors.index.json", to_text(index));
+  write_file_atomically(folder / "model.safetensors.index.json",
+                        to_text(index));
   CHECK(error_of(ErrorKind::kInput, [&] { TensorFolder::open(folder.path()); })
             .find("model-00001-of-00003.safetensors is missing") !=
         std::string::npos);

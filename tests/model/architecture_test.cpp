@@ -9,7 +9,8 @@ using autoglm::test::error_of;
 namespace {
 Json config() { return test::tiny_model().config; }
 std::string refused(const Json& json) {
-  return error_of(ErrorKind::kInput, [&] { read_architecture(json, "c.json"); });
+  return error_of(ErrorKind::kInput,
+                  [&] { read_architecture(json, "c.json"); });
 }
 }  // namespace
 

@@ -46,8 +46,9 @@ TEST_CASE("checkpoint: every damaged one is refused with what is wrong") {
   }
   CHECK(seen >= 20);
   const TemporaryFolder empty;
-  CHECK(error_of(ErrorKind::kInput, [&] { read_checkpoint(empty.path()); })
-            .find("no config.json") != std::string::npos);
+  CHECK(error_of(ErrorKind::kInput, [&] {
+          read_checkpoint(empty.path());
+        }).find("no config.json") != std::string::npos);
 }
 
 TEST_CASE("checkpoint: not compressed it is written back byte for byte") {
@@ -56,7 +57,8 @@ TEST_CASE("checkpoint: not compressed it is written back byte for byte") {
     INFO(source.string());
     const TemporaryFolder folder;
     write_checkpoint(read_checkpoint(source), folder.path());
-    CHECK(read_file(folder / "config.json") == read_file(source / "config.json"));
+    CHECK(read_file(folder / "config.json") ==
+          read_file(source / "config.json"));
     const TensorFolder before = TensorFolder::open(source);
     const TensorFolder after = TensorFolder::open(folder.path());
     CHECK(before.names() == after.names());
@@ -114,8 +116,9 @@ TEST_CASE("checkpoint: other quantization methods are refused by name") {
   Json config = read_json(folder / "config.json");
   config["quantization_config"] = {{"quant_method", "gptq"}, {"bits", 4}};
   write_file_atomically(folder / "config.json", to_text(config));
-  CHECK(error_of(ErrorKind::kInput, [&] { read_checkpoint(folder.path()); })
-            .find("quant_method gptq is not supported") != std::string::npos);
+  CHECK(error_of(ErrorKind::kInput, [&] {
+          read_checkpoint(folder.path());
+        }).find("quant_method gptq is not supported") != std::string::npos);
 }
 
 TEST_CASE("checkpoint: unknown tensors are carried along") {

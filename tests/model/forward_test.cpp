@@ -27,8 +27,8 @@ TEST_CASE("forward: logits and hidden states match the golden values") {
   for (const char* family : {"glm", "glm4"}) {
     INFO(family);
     const at::NoGradGuard no_grad;
-    const Model model = to_compute(read_checkpoint(kGolden / family), at::kCPU,
-                                   at::kFloat);
+    const Model model =
+        to_compute(read_checkpoint(kGolden / family), at::kCPU, at::kFloat);
     const TensorFolder golden =
         TensorFolder::open_file(kGolden / family / "golden.safetensors");
     std::vector<at::Tensor> hidden;
@@ -38,8 +38,9 @@ TEST_CASE("forward: logits and hidden states match the golden values") {
         forward(model, golden.tensor("input_ids"), options);
     CHECK(largest_difference(logits, golden.tensor("logits")) < 2e-4);
     for (std::size_t i = 0; i < hidden.size(); ++i)
-      CHECK(largest_difference(
-                hidden[i], golden.tensor("hidden." + std::to_string(i))) < 2e-4);
+      CHECK(largest_difference(hidden[i],
+                               golden.tensor("hidden." + std::to_string(i))) <
+            2e-4);
 
     ForwardOptions padded;
     padded.mask = golden.tensor("padded.attention_mask");
@@ -47,8 +48,8 @@ TEST_CASE("forward: logits and hidden states match the golden values") {
         forward(model, golden.tensor("padded.input_ids"), padded);
     CHECK(at::isfinite(out).all().item<bool>());
     const at::Tensor real = padded.mask.to(at::kBool);
-    CHECK(largest_difference(
-              out.index({real}), golden.tensor("padded.logits").index({real})) <
+    CHECK(largest_difference(out.index({real}),
+                             golden.tensor("padded.logits").index({real})) <
           2e-4);
   }
 }
@@ -56,22 +57,22 @@ TEST_CASE("forward: logits and hidden states match the golden values") {
 TEST_CASE("forward: greedy tokens with the cache match exactly") {
   for (const char* family : {"glm", "glm4"}) {
     INFO(family);
-    const Model model = to_compute(read_checkpoint(kGolden / family), at::kCPU,
-                                   at::kFloat);
+    const Model model =
+        to_compute(read_checkpoint(kGolden / family), at::kCPU, at::kFloat);
     const TensorFolder golden =
         TensorFolder::open_file(kGolden / family / "golden.safetensors");
     GenerateOptions options;
     options.max_tokens = 24;
     options.stop_at_end = false;
-    CHECK(at::equal(
-        generate(model, golden.tensor("greedy.input_ids"), options),
-        golden.tensor("greedy.output_ids")));
+    CHECK(at::equal(generate(model, golden.tensor("greedy.input_ids"), options),
+                    golden.tensor("greedy.output_ids")));
   }
 }
 
 TEST_CASE("forward: token by token, in chunks and at once agree") {
   const at::NoGradGuard no_grad;
-  const Model model = to_compute(test::tiny_model("glm4"), at::kCPU, at::kFloat);
+  const Model model =
+      to_compute(test::tiny_model("glm4"), at::kCPU, at::kFloat);
   const at::Tensor ids = test::random_windows(2, 150);
   const at::Tensor whole = forward(model, ids);
   KvCache cache;

@@ -19,8 +19,8 @@ TEST_CASE("generate: a left-padded row continues as it does alone") {
   options.stop_at_end = false;
   const at::Tensor expected = generate(model, alone, options);
   const at::Tensor padded = at::cat({at::zeros({1, 3}, at::kLong), alone}, 1);
-  options.mask = at::cat({at::zeros({1, 3}, at::kLong),
-                          at::ones({1, 5}, at::kLong)}, 1);
+  options.mask =
+      at::cat({at::zeros({1, 3}, at::kLong), at::ones({1, 5}, at::kLong)}, 1);
   const at::Tensor found = generate(model, padded, options);
   CHECK(at::equal(found.narrow(1, 3, 17), expected));
 }

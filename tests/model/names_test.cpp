@@ -29,10 +29,11 @@ TEST_CASE("names: a block's name takes all in it, a star everything") {
 }
 
 TEST_CASE("names: a pattern that selects nothing names a near one") {
+  CHECK(
+      test::error_of(ErrorKind::kConfig, [] { select({"encodr.block.*"}); }) ==
+      "'encodr.block.*' matches no layer of this model (did you mean "
+      "'encoder.block.*'?)");
   CHECK(test::error_of(ErrorKind::kConfig, [] {
-          select({"encodr.block.*"});
-        }) == "'encodr.block.*' matches no layer of this model (did you mean "
-              "'encoder.block.*'?)");
-  CHECK(test::error_of(ErrorKind::kConfig, [] { select({"layers.7"}); })
-            .find("'layers.7' matches no layer") == 0);
+          select({"layers.7"});
+        }).find("'layers.7' matches no layer") == 0);
 }

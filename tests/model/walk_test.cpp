@@ -15,8 +15,8 @@ TEST_CASE("walk: two streams, one of the original and one of the changed") {
   std::vector<bool> same;
   const auto [original, compressed] =
       walk_blocks(model, model.embedding, ids, 2, [&](const BlockVisit& visit) {
-        same.push_back(at::equal(visit.original_input[0],
-                                 visit.compressed_input[0]));
+        same.push_back(
+            at::equal(visit.original_input[0], visit.compressed_input[0]));
         Block block = visit.original;
         block.mlp.down.weight = DenseWeight{
             std::get<DenseWeight>(block.mlp.down.weight).value * 0.5};
@@ -24,8 +24,8 @@ TEST_CASE("walk: two streams, one of the original and one of the changed") {
       });
   CHECK(same == std::vector<bool>{true, false});
   CHECK(original.size() == 3);
-  CHECK(at::allclose(head_forward(start, at::cat(original)), forward(start, ids),
-                     1e-5, 1e-5));
+  CHECK(at::allclose(head_forward(start, at::cat(original)),
+                     forward(start, ids), 1e-5, 1e-5));
   CHECK(at::allclose(head_forward(model, at::cat(compressed)),
                      forward(model, ids), 1e-5, 1e-5));
 }

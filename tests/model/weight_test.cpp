@@ -13,9 +13,9 @@ QuantizedWeight random_weight(int bits, std::int64_t group, bool symmetric) {
   const at::Tensor scales =
       (at::rand({out, in / group}) + 0.1).to(at::kBFloat16);
   const at::Tensor zeros =
-      symmetric ? at::Tensor()
-                : at::randint(1 << bits, {out, in / group}, at::kLong)
-                      .to(at::kByte);
+      symmetric
+          ? at::Tensor()
+          : at::randint(1 << bits, {out, in / group}, at::kLong).to(at::kByte);
   return pack_weight(codes, scales, zeros, bits, group);
 }
 
@@ -24,10 +24,10 @@ at::Tensor reference(const QuantizedWeight& w) {
   at::Tensor codes =
       unpack_codes(w).to(at::kFloat).view({w.out, w.groups(), w.group_size});
   const at::Tensor zero =
-      w.symmetric() ? at::full({w.out, w.groups()}, 1 << (w.bits - 1), at::kFloat)
-                    : w.zeros.to(at::kFloat);
-  return ((codes - zero.unsqueeze(-1)) *
-          w.scales.to(at::kFloat).unsqueeze(-1))
+      w.symmetric()
+          ? at::full({w.out, w.groups()}, 1 << (w.bits - 1), at::kFloat)
+          : w.zeros.to(at::kFloat);
+  return ((codes - zero.unsqueeze(-1)) * w.scales.to(at::kFloat).unsqueeze(-1))
       .view({w.out, w.in});
 }
 

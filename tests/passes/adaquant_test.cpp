@@ -80,8 +80,8 @@ TEST_CASE("adaquant: held-out error never rises, and falls where it can") {
       const at::Tensor w = at::randn({24, 64});
       const at::Tensor x = correlated(600, 64);
       const at::Tensor z = x + at::randn({600, 64}) * 0.05;
-      const AdaquantResult result =
-          adaquant(w, {bits, 32, symmetric, at::kBFloat16}, moments_of(x, z), {});
+      const AdaquantResult result = adaquant(
+          w, {bits, 32, symmetric, at::kBFloat16}, moments_of(x, z), {});
       CHECK(result.error <= result.error_start);
       CHECK(result.error_start <= result.error_rtn);
       CHECK(result.error < 0.9 * result.error_rtn);
@@ -115,8 +115,7 @@ TEST_CASE("adaquant: a matrix of zeros and inputs of zeros do no harm") {
   const at::Tensor x = correlated(50, 16);
   const Grid grid = {4, 16, true, at::kBFloat16};
   const AdaquantResult nothing = adaquant(zero, grid, moments_of(x, x), {});
-  CHECK(dequantize(nothing.rounded, grid).abs().max().item<float>() ==
-        0.f);
+  CHECK(dequantize(nothing.rounded, grid).abs().max().item<float>() == 0.f);
   const at::Tensor silent = at::zeros({50, 16});
   const AdaquantResult result =
       adaquant(at::randn({4, 16}), grid, moments_of(silent, silent), {});

@@ -37,8 +37,8 @@ TEST_CASE("distillation: a pruned model moves towards its original") {
   const Model pruned =
       test::run_pass("structured_pruning", "{sparsity_ratio: 0.4}", original)
           .model;
-  auto run =
-      distil(pruned, original, "{steps: 60, learning_rate: 3e-3, holdout: 0.2}");
+  auto run = distil(pruned, original,
+                    "{steps: 60, learning_rate: 3e-3, holdout: 0.2}");
   CHECK(run.notes["held_out_after"].get<double>() <
         0.9 * run.notes["held_out_before"].get<double>());
   CHECK(run.notes["steps"] == 60);
@@ -49,8 +49,7 @@ TEST_CASE("distillation: a model equal to its original is kept as it is") {
   const Model original = test::tiny_model();
   auto run = distil(original, original, "{steps: 5, learning_rate: 1e-2}");
   CHECK(test::checksum(run.model) == test::checksum(original));
-  CHECK(run.notes["held_out_before"].get<double>() ==
-        Approx(0).margin(1e-5));
+  CHECK(run.notes["held_out_before"].get<double>() == Approx(0).margin(1e-5));
 }
 
 TEST_CASE("distillation: the temperature scales the loss as T^2 promises") {
@@ -60,9 +59,10 @@ TEST_CASE("distillation: the temperature scales the loss as T^2 promises") {
       test::run_pass("structured_pruning", "{sparsity_ratio: 0.4}", original)
           .model;
   const auto loss = [&](const std::string& temperature) {
-    return distil(pruned, original, "{steps: 1, temperature: " + temperature +
-                                        "}")
-        .notes["held_out_before"].get<double>();
+    return distil(pruned, original,
+                  "{steps: 1, temperature: " + temperature + "}")
+        .notes["held_out_before"]
+        .get<double>();
   };
   CHECK(loss("50") == Approx(loss("100")).epsilon(0.05));
 }
@@ -72,7 +72,8 @@ TEST_CASE("distillation: packed weights stay, the rest learns") {
   const Model start =
       test::run_pass("quantization",
                      "{bits: 2, method: rtn, target_layers: [layers.*.mlp.*]}",
-                     original).model;
+                     original)
+          .model;
   auto run = distil(start, original, "{steps: 20}");
   CHECK(at::equal(
       std::get<QuantizedWeight>(run.model.blocks[0].mlp.down.weight).codes,
@@ -87,7 +88,8 @@ TEST_CASE("distillation: parts that must not learn do not") {
           .model;
   const Model result =
       distil(pruned, original,
-             "{steps: 10, train_embedding: false, train_head: false}").model;
+             "{steps: 10, train_embedding: false, train_head: false}")
+          .model;
   CHECK(at::equal(to_dense(result.embedding, at::kFloat),
                   to_dense(original.embedding, at::kFloat)));
   CHECK(at::equal(to_dense(result.head->weight, at::kFloat),

@@ -5,15 +5,18 @@ using namespace autoglm;
 using test::run_pass;
 
 TEST_CASE("quantization: bits, groups and the head's own width") {
-  const Model model = run_pass("quantization",
-                               "{bits: 4, group_size: 16, method: rtn}",
-                               test::tiny_model()).model;
+  const Model model =
+      run_pass("quantization", "{bits: 4, group_size: 16, method: rtn}",
+               test::tiny_model())
+          .model;
   CHECK(describe(model.blocks[0].mlp.down.weight) == "int4 g16 symmetric");
   CHECK(describe(model.head->weight) == "int8 channel symmetric");
   CHECK(describe(model.embedding) == "int8 channel symmetric");
-  const Model left = run_pass(
-      "quantization", "{bits: 3, head_bits: 0, embedding_bits: 0, method: rtn}",
-      test::tiny_model()).model;
+  const Model left =
+      run_pass("quantization",
+               "{bits: 3, head_bits: 0, embedding_bits: 0, method: rtn}",
+               test::tiny_model())
+          .model;
   CHECK(describe(left.head->weight) == "dense bf16");
   CHECK(describe(left.embedding) == "dense bf16");
   // 32 inputs: the largest fitting group is the whole row.
@@ -23,9 +26,9 @@ TEST_CASE("quantization: bits, groups and the head's own width") {
 }
 
 TEST_CASE("quantization: learned rounding beats nearest rounding, by matrix") {
-  const auto run = run_pass("quantization",
-                            "{bits: 3, group_size: 16, symmetric: false}",
-                            test::tiny_model());
+  const auto run =
+      run_pass("quantization", "{bits: 3, group_size: 16, symmetric: false}",
+               test::tiny_model());
   double learned = 0, nearest = 0;
   for (const Json& matrix : run.notes.at("matrices")) {
     INFO(matrix.dump());
@@ -40,7 +43,8 @@ TEST_CASE("quantization: only what the globs select") {
   const Model model =
       run_pass("quantization",
                "{target_layers: [encoder.block.*.mlp.*], method: rtn}",
-               test::tiny_model()).model;
+               test::tiny_model())
+          .model;
   CHECK(describe(model.blocks[0].mlp.down.weight) == "int8 channel symmetric");
   CHECK(describe(model.blocks[0].attention.query.weight) == "dense bf16");
   CHECK(describe(model.embedding) == "dense bf16");
@@ -53,7 +57,8 @@ TEST_CASE("quantization: a group that does not divide is refused in the plan") {
         ->make(parse_config("{bits: 4, group_size: 20}", "p"))
         ->plan(shapes);
   });
-  CHECK(text.find("do not divide into groups of 20; -1 (a whole row), 16 would") !=
+  CHECK(text.find(
+            "do not divide into groups of 20; -1 (a whole row), 16 would") !=
         std::string::npos);
 }
 

@@ -21,9 +21,9 @@ TEST_CASE("quantizer: a 2 x 4 matrix by hand, symmetric") {
   const at::Tensor codes = nearest_codes(w, fit, g);
   // 3/2+2 = 3.5 -> 4, clipped to 3; -0.5+2 = 1.5 -> 2; 2.2 -> 2; 0.5 -> 0
   CHECK(at::equal(codes[0], at::tensor({3.f, 2.f, 2.f, 0.f})));
-  CHECK(at::equal(dequantize({codes, fit}, g),
-                  at::tensor({2.f, 0.f, 0.f, -4.f, 0.f, 0.f, 0.f, 0.f})
-                      .view({2, 4})));
+  CHECK(at::equal(
+      dequantize({codes, fit}, g),
+      at::tensor({2.f, 0.f, 0.f, -4.f, 0.f, 0.f, 0.f, 0.f}).view({2, 4})));
 }
 
 TEST_CASE("quantizer: a 2 x 4 matrix by hand, asymmetric") {
@@ -47,8 +47,7 @@ TEST_CASE("quantizer: the error stays within half a step inside the range") {
           (dequantize({nearest_codes(w, fit, g), fit}, g) - w).abs();
       // The full symmetric range clips its positive end by half a step, and
       // an asymmetric zero point is rounded to an integer.
-      const at::Tensor limit =
-          fit.scales.repeat_interleave(32, 1) * 1.001;
+      const at::Tensor limit = fit.scales.repeat_interleave(32, 1) * 1.001;
       CHECK((error <= limit).all().item<bool>());
       CHECK((error <= limit * 0.5).to(at::kFloat).mean().item<float>() > 0.9f);
     }
@@ -61,7 +60,9 @@ TEST_CASE("quantizer: searched scales are never worse than full ranges") {
     const Grid g = grid(bits, 16, true);
     const auto error = [&](const GridFit& fit) {
       return ((dequantize({nearest_codes(w, fit, g), fit}, g) - w).square() *
-              importance).sum().item<double>();
+              importance)
+          .sum()
+          .item<double>();
     };
     CHECK(error(fit_least_error(w, importance, g)) <=
           error(fit_min_max(w, g)) * (1 + 1e-6));
@@ -85,7 +86,9 @@ TEST_CASE("quantizer: error feedback lowers the error on correlated inputs") {
   const GridFit fit = fit_min_max(w, g);
   const auto error = [&](const at::Tensor& codes) {
     return at::mm(x, (dequantize({codes, fit}, g) - w).t())
-        .square().sum().item<double>();
+        .square()
+        .sum()
+        .item<double>();
   };
   CHECK(error(feedback_codes(w, fit, g, feedback_factor(moments))) <
         0.5 * error(nearest_codes(w, fit, g)));

@@ -6,8 +6,8 @@ using test::run_pass;
 
 TEST_CASE("structured_pruning: cuts channels and the same heads per group") {
   const Model start = test::tiny_model();
-  const auto run = run_pass("structured_pruning",
-                            "{sparsity_ratio: 0.4, align: 8}", start);
+  const auto run =
+      run_pass("structured_pruning", "{sparsity_ratio: 0.4, align: 8}", start);
   // 48 * 0.6 = 28.8 -> 32 or 24; 2 heads per group * 0.6 = 1.2 -> 1.
   for (const BlockWidths& w : run.model.architecture.blocks) {
     CHECK(w.ffn == 32);
@@ -26,11 +26,11 @@ TEST_CASE("structured_pruning: by hand, the weakest channels go") {
   const at::Tensor rows = at::arange(96, at::kFloat).unsqueeze(1);
   start.blocks[0].mlp.gate_up.weight =
       DenseWeight{(rows.expand({96, 32}) * 1e-3).to(at::kBFloat16)};
-  const auto run = run_pass(
-      "structured_pruning",
-      "{sparsity_ratio: 0.5, align: 1, importance: l1, repair: false, "
-      "target_layers: [layers.0.mlp.*]}",
-      start);
+  const auto run =
+      run_pass("structured_pruning",
+               "{sparsity_ratio: 0.5, align: 1, importance: l1, repair: false, "
+               "target_layers: [layers.0.mlp.*]}",
+               start);
   const Mlp& mlp = run.model.blocks[0].mlp;
   CHECK(at::equal(to_dense(mlp.down.weight, at::kFloat),
                   strength.narrow(0, 24, 24).expand({32, 24})));
@@ -43,13 +43,16 @@ TEST_CASE("structured_pruning: by hand, the weakest channels go") {
 
 TEST_CASE("structured_pruning: a ratio of 0 changes nothing") {
   const Model start = test::tiny_model();
-  CHECK(test::checksum(run_pass("structured_pruning", "{sparsity_ratio: 0}",
-                                start).model) == test::checksum(start));
+  CHECK(
+      test::checksum(
+          run_pass("structured_pruning", "{sparsity_ratio: 0}", start).model) ==
+      test::checksum(start));
 }
 
 TEST_CASE("structured_pruning: a dead channel costs nothing to remove") {
   Model start = test::tiny_model();
-  at::Tensor down = to_dense(start.blocks[0].mlp.down.weight, at::kFloat).clone();
+  at::Tensor down =
+      to_dense(start.blocks[0].mlp.down.weight, at::kFloat).clone();
   for (const int j : {3, 17, 40}) down.select(1, j).zero_();
   start.blocks[0].mlp.down.weight = DenseWeight{down.to(at::kBFloat16)};
   const auto run = run_pass("structured_pruning",
@@ -71,17 +74,20 @@ TEST_CASE("structured_pruning: the repair is never worse than the plain cut") {
 }
 
 TEST_CASE("structured_pruning: at the extreme one head and one unit stay") {
-  const auto run = run_pass("structured_pruning",
-                            "{sparsity_ratio: 0.9, align: 16}",
-                            test::tiny_model());
+  const auto run =
+      run_pass("structured_pruning", "{sparsity_ratio: 0.9, align: 16}",
+               test::tiny_model());
   CHECK(run.model.architecture.blocks[0] == BlockWidths{2, 2, 16});
 }
 
 TEST_CASE("structured_pruning: quantized weights are refused with advice") {
   const Model quantized =
       run_pass("quantization", "{method: rtn}", test::tiny_model()).model;
-  CHECK(test::error_of(ErrorKind::kConfig, [&] {
-          run_pass("structured_pruning", "{sparsity_ratio: 0.4}", quantized);
-        }) == "structured_pruning: layers.0.attention.query is quantized; put "
-              "pruning before quantization");
+  CHECK(test::error_of(ErrorKind::kConfig,
+                       [&] {
+                         run_pass("structured_pruning", "{sparsity_ratio: 0.4}",
+                                  quantized);
+                       }) ==
+        "structured_pruning: layers.0.attention.query is quantized; put "
+        "pruning before quantization");
 }

@@ -43,8 +43,8 @@ TEST_CASE("constraints: a value on the limit is inside it") {
 }
 
 TEST_CASE("constraints: one limit above and one ratio give two checks") {
-  const auto checks = check_constraints(
-      {limit("perplexity", {}, 10.5, 1.2)}, record_with(0, 1, 1), {});
+  const auto checks = check_constraints({limit("perplexity", {}, 10.5, 1.2)},
+                                        record_with(0, 1, 1), {});
   REQUIRE(checks.size() == 2);
   CHECK_FALSE(checks[0].met);
   CHECK(checks[0].limit == "<= 10.5");
@@ -57,8 +57,8 @@ TEST_CASE("constraints: each latency constraint takes its own measurement") {
   Constraint prefill = limit("latency", {}, {}, 0.5);
   prefill.phase = "prefill";
   prefill.batch = 4;
-  const auto checks = check_constraints(
-      {decode, prefill}, record_with(0, 1, 1), {{8, 4}, {100, 60}});
+  const auto checks = check_constraints({decode, prefill}, record_with(0, 1, 1),
+                                        {{8, 4}, {100, 60}});
   REQUIRE(checks.size() == 2);
   CHECK(checks[0].met);
   CHECK(checks[0].measure == "latency decode (batch 1)");

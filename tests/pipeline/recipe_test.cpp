@@ -58,9 +58,9 @@ TEST_CASE("recipe: resolved and read again it is the same") {
 }
 
 TEST_CASE("recipe: training text defaults to the whole calibration file") {
-  const Recipe recipe =
-      parse("model: m\noutput: o\ncompression: [{type: quantization}]\n"
-            "data: {calibration: {windows: 5, length: 32}}");
+  const Recipe recipe = parse(
+      "model: m\noutput: o\ncompression: [{type: quantization}]\n"
+      "data: {calibration: {windows: 5, length: 32}}");
   CHECK(recipe.calibration.windows == 5);
   CHECK(recipe.training.file == recipe.calibration.file);
   CHECK(recipe.training.windows == 0);
@@ -93,12 +93,13 @@ TEST_CASE("recipe: overrides win over the file and are named in errors") {
   CHECK(text == "--set seed=-1: seed must not be negative");
 }
 
-TEST_CASE("recipe: a constraint without a limit and a wrong phase are refused") {
+TEST_CASE(
+    "recipe: a constraint without a limit and a wrong phase are refused") {
   const std::string head =
       "model: m\noutput: o\ncompression: [{type: quantization}]\n";
-  CHECK(error_of(ErrorKind::kConfig, [&] {
-          parse(head + "constraints: {kl: {}}");
-        }).find("constraints.kl sets no limit; give one of: max") !=
+  CHECK(error_of(ErrorKind::kConfig,
+                 [&] { parse(head + "constraints: {kl: {}}"); })
+            .find("constraints.kl sets no limit; give one of: max") !=
         std::string::npos);
   CHECK(error_of(ErrorKind::kConfig, [&] {
           parse(head + "constraints: {latency: {max_ms: 1, phase: x}}");

@@ -128,8 +128,9 @@ TEST_CASE("runner: an existing output is kept unless --force is given") {
   CHECK(text.find("holds something that is not a checkpoint") !=
         std::string::npos);
   write_file_atomically(folder / "out" / "config.json", "{}");
-  CHECK(error_of(ErrorKind::kConfig, [&] { run_recipe(recipe, {}); })
-            .find("--force replaces it") != std::string::npos);
+  CHECK(error_of(ErrorKind::kConfig, [&] {
+          run_recipe(recipe, {});
+        }).find("--force replaces it") != std::string::npos);
   CHECK(read_file(folder / "out" / "diary.txt") == "mine");
   run_recipe(recipe, force);
   CHECK_FALSE(fs::exists(folder / "out" / "diary.txt"));
@@ -137,8 +138,9 @@ TEST_CASE("runner: an existing output is kept unless --force is given") {
 
 TEST_CASE("runner: a gate that is not met is recorded with its value") {
   const TemporaryFolder folder;
-  const Recipe recipe = small_recipe(
-      folder, "out", "constraints: {kl: {max: 1e-9}, size: {max_ratio: 0.5}}\n");
+  const Recipe recipe =
+      small_recipe(folder, "out",
+                   "constraints: {kl: {max: 1e-9}, size: {max_ratio: 0.5}}\n");
   const Record record = run_recipe(recipe, {});
   CHECK(record.status == "gate not met");
   REQUIRE(record.constraints.size() == 2);

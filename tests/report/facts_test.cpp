@@ -1,5 +1,6 @@
 #include "report/facts.h"
 
+#include "autoglm/report/report.h"
 #include "tests/report/sample_record.h"
 #include "tests/support/catch.h"
 
@@ -31,6 +32,19 @@ TEST_CASE("judge: the margin has the measure's unit") {
   CHECK(judge({"latency decode (batch 1)", "<= 2 ms", 1.5, 2, true}).margin ==
         "room left: 0.500 ms (25.0 %)");
   CHECK(judge({"kl", "<= 0", 0.5, 0, false}).margin == "missed by 0.5");
+}
+
+TEST_CASE("report_summary: every measure, marked where it is simulated") {
+  Record record = sample_record();
+  record.after->latency->decode.simulated = true;
+  const std::string text = report_summary(record);
+  for (const Comparison& row : compare(record)) {
+    INFO(row.measure);
+    CHECK(text.find(row.measure) != std::string::npos);
+    CHECK(text.find(row.after) != std::string::npos);
+  }
+  CHECK(text.find("decode, per token (simulated)") != std::string::npos);
+  CHECK(text.starts_with("                       "));
 }
 
 TEST_CASE("compare: a worse measure is called worse, an equal one nothing") {

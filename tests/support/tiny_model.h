@@ -52,10 +52,9 @@ inline Model tiny_model(const char* family = "glm", std::uint64_t seed = 1,
       block.after_attention_norm = gain();
       block.after_mlp_norm = gain();
     }
-    block.attention = {linear(query, size.hidden, true),
-                       linear(key, size.hidden, true),
-                       linear(key, size.hidden, true),
-                       linear(size.hidden, query, false)};
+    block.attention = {
+        linear(query, size.hidden, true), linear(key, size.hidden, true),
+        linear(key, size.hidden, true), linear(size.hidden, query, false)};
     block.mlp = {linear(2 * size.ffn, size.hidden, false),
                  linear(size.hidden, size.ffn, false)};
     model.blocks.push_back(block);
@@ -77,7 +76,9 @@ inline double checksum(const Model& model) {
   int position = 1;
   for (const NamedLinear& linear : named_linears(model))
     sum += ++position * to_dense(weight_of(model, linear.name), at::kDouble)
-                            .abs().sum().item<double>();
+                            .abs()
+                            .sum()
+                            .item<double>();
   for (const Block& block : model.blocks)
     sum += ++position *
            block.input_norm.to(at::kDouble).abs().sum().item<double>();

@@ -32,7 +32,8 @@ TEST_CASE("added tokens: the longest of the leftmost wins") {
   CHECK(split({token(1, "a")}, "").empty());
 }
 
-TEST_CASE("added tokens: stripping takes white space, but not another token's") {
+TEST_CASE(
+    "added tokens: stripping takes white space, but not another token's") {
   AddedToken left = token(1, "<l>"), right = token(2, "<r>");
   left.lstrip = true;
   right.rstrip = true;

@@ -28,7 +28,8 @@ TEST_CASE("corpus: json lines hold text or messages") {
 TEST_CASE("corpus: a bad line is named by file and number") {
   const TemporaryFolder folder;
   const std::string file = (folder / "a.jsonl").string();
-  write_file_atomically(folder / "a.jsonl", "{\"text\": \"one\"}\n{\"x\": 1}\n");
+  write_file_atomically(folder / "a.jsonl",
+                        "{\"text\": \"one\"}\n{\"x\": 1}\n");
   CHECK(error_of(ErrorKind::kInput, [&] { read_corpus(folder / "a.jsonl"); }) ==
         file + ":2: an object with 'text' or 'messages' was expected");
   write_file_atomically(folder / "b.txt", "a\xFF");
@@ -42,7 +43,8 @@ TEST_CASE("windows: consecutive runs of the text, none overlapping") {
   set_log_level(LogLevel::kError);
   const TemporaryFolder folder;
   const Tokenizer tokenizer = Tokenizer::load(kSource / "examples/glm-books");
-  const std::string text = "It was the best of times, it was the worst of times.";
+  const std::string text =
+      "It was the best of times, it was the worst of times.";
   write_file_atomically(folder / "a.txt", text);
   const std::vector<TokenId> ids = tokenizer.encode(text);
   const TokenWindows windows = make_windows(tokenizer, folder / "a.txt", 0, 4);

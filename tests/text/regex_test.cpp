@@ -32,8 +32,8 @@ TEST_CASE("regex: empty matches are skipped") {
 }
 
 TEST_CASE("regex: a broken pattern names the file") {
-  const std::string text = test::error_of(
-      ErrorKind::kInput, [] { Regex("(a", "tokenizer.json"); });
+  const std::string text =
+      test::error_of(ErrorKind::kInput, [] { Regex("(a", "tokenizer.json"); });
   CHECK(text.find("tokenizer.json: the regular expression '(a' cannot be "
                   "used: ") == 0);
 }

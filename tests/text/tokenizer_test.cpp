@@ -41,8 +41,7 @@ void check_cases(const Tokenizer& tokenizer, const fs::path& folder) {
 std::string load_error(const std::string& json) {
   const TemporaryFolder folder;
   write_file_atomically(folder / "tokenizer.json", json);
-  return error_of(ErrorKind::kInput,
-                  [&] { Tokenizer::load(folder.path()); });
+  return error_of(ErrorKind::kInput, [&] { Tokenizer::load(folder.path()); });
 }
 
 }  // namespace
@@ -63,7 +62,8 @@ TEST_CASE("tokenizer: all golden cases converted from tiktoken are exact") {
               kGolden / "hf_bpe_from_tiktoken");
 }
 
-TEST_CASE("tokenizer: the prefix comes from the template, else from the names") {
+TEST_CASE(
+    "tokenizer: the prefix comes from the template, else from the names") {
   const Tokenizer with = Tokenizer::load(kSource / "examples/glm-books");
   CHECK(with.prefix() == std::vector<TokenId>{4088, 4090});
   const Tokenizer without = Tokenizer::load(kGolden / "hf_bpe_added");
@@ -73,9 +73,11 @@ TEST_CASE("tokenizer: the prefix comes from the template, else from the names") 
 
 TEST_CASE("tokenizer: bytes of tokens add up to the bytes of the text") {
   const Tokenizer tokenizer = Tokenizer::load(kSource / "examples/glm-books");
-  const std::string text = "Zwölf Boxkämpfer \U0001F600 jagen\n\n\tViktor 12345";
+  const std::string text =
+      "Zwölf Boxkämpfer \U0001F600 jagen\n\n\tViktor 12345";
   std::size_t bytes = 0;
-  for (const TokenId id : tokenizer.encode(text)) bytes += tokenizer.token_bytes(id);
+  for (const TokenId id : tokenizer.encode(text))
+    bytes += tokenizer.token_bytes(id);
   CHECK(bytes == text.size());
   CHECK(tokenizer.token_bytes(*tokenizer.find_token("[gMASK]")) == 0);
 }
@@ -109,8 +111,7 @@ TEST_CASE("tokenizer: invalid UTF-8 and unknown ids are refused") {
 TEST_CASE("tokenizer: damaged files are refused by name") {
   const fs::path broken = kSource / "tests/golden/broken_tokenizers";
   const auto text = [&](const char* name) {
-    return error_of(ErrorKind::kInput,
-                    [&] { Tokenizer::load(broken / name); });
+    return error_of(ErrorKind::kInput, [&] { Tokenizer::load(broken / name); });
   };
   CHECK(text("t01_merge_unknown").find("ab c") != std::string::npos);
   CHECK(text("t02_not_json").find("tokenizer.json") != std::string::npos);

@@ -63,8 +63,8 @@ auto with_context(Frame&& frame, Body&& body) -> decltype(body()) {
 }  // namespace autoglm
 
 /// Checks what we ourselves promised; always on; throws kInternal.
-#define AUTOGLM_ENSURE(condition)                                           \
-  do {                                                                      \
-    if (!(condition))                                                       \
-      ::autoglm::fail_ensure(#condition, std::source_location::current());  \
+#define AUTOGLM_ENSURE(condition)                                          \
+  do {                                                                     \
+    if (!(condition))                                                      \
+      ::autoglm::fail_ensure(#condition, std::source_location::current()); \
   } while (false)

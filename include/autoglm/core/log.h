@@ -20,11 +20,13 @@ void log_message(LogLevel level, std::string_view message);
 
 template <class... Args>
 void log_debug(fmt::format_string<Args...> format, Args&&... args) {
-  log_message(LogLevel::kDebug, fmt::format(format, std::forward<Args>(args)...));
+  log_message(LogLevel::kDebug,
+              fmt::format(format, std::forward<Args>(args)...));
 }
 template <class... Args>
 void log_info(fmt::format_string<Args...> format, Args&&... args) {
-  log_message(LogLevel::kInfo, fmt::format(format, std::forward<Args>(args)...));
+  log_message(LogLevel::kInfo,
+              fmt::format(format, std::forward<Args>(args)...));
 }
 template <class... Args>
 void log_warning(fmt::format_string<Args...> format, Args&&... args) {

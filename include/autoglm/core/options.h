@@ -49,8 +49,7 @@ namespace options_detail {
 void read_value(const ConfigNode& node, const std::string& what, bool& value);
 void read_value(const ConfigNode& node, const std::string& what,
                 std::int64_t& value);
-void read_value(const ConfigNode& node, const std::string& what,
-                double& value);
+void read_value(const ConfigNode& node, const std::string& what, double& value);
 void read_value(const ConfigNode& node, const std::string& what,
                 std::string& value);
 void read_value(const ConfigNode& node, const std::string& what,
@@ -63,11 +62,16 @@ std::string value_text(const ConfigNode& node);
 
 template <class T>
 std::string type_name() {
-  if constexpr (std::is_same_v<T, bool>) return "bool";
-  else if constexpr (std::is_same_v<T, std::int64_t>) return "int";
-  else if constexpr (std::is_same_v<T, double>) return "number";
-  else if constexpr (std::is_same_v<T, std::string>) return "string";
-  else return "list of strings";
+  if constexpr (std::is_same_v<T, bool>)
+    return "bool";
+  else if constexpr (std::is_same_v<T, std::int64_t>)
+    return "int";
+  else if constexpr (std::is_same_v<T, double>)
+    return "number";
+  else if constexpr (std::is_same_v<T, std::string>)
+    return "string";
+  else
+    return "list of strings";
 }
 
 struct NameCollector {
@@ -108,8 +112,12 @@ struct Describer {
   std::vector<OptionInfo> infos;
   template <class T>
   OptionInfo& add(const char* name, T& value, const char* help) {
-    infos.push_back({name, type_name<T>(), value_text(ConfigNode::of(value)),
-                     help, std::nullopt, {}});
+    infos.push_back({name,
+                     type_name<T>(),
+                     value_text(ConfigNode::of(value)),
+                     help,
+                     std::nullopt,
+                     {}});
     return infos.back();
   }
   template <class T>

@@ -25,10 +25,10 @@ std::string did_you_mean(std::string_view word,
 /// character, `[a-z]` a set. A backslash takes the next character literally.
 bool matches_glob(std::string_view pattern, std::string_view name);
 
-std::string format_bytes(std::uint64_t bytes);      // "16.8 MB" (10^6)
-std::string format_count(std::uint64_t count);      // "8.4 M"
-std::string format_duration(double seconds);        // "1 min 12 s"
-std::string escape_html(std::string_view text);     // & < > " as entities
+std::string format_bytes(std::uint64_t bytes);   // "16.8 MB" (10^6)
+std::string format_count(std::uint64_t count);   // "8.4 M"
+std::string format_duration(double seconds);     // "1 min 12 s"
+std::string escape_html(std::string_view text);  // & < > " as entities
 
 /// "6GB", "512 MiB", "1000": bytes. Throws kConfig on anything else.
 std::uint64_t parse_bytes(std::string_view text);

@@ -10,13 +10,13 @@
 namespace autoglm {
 
 struct LatencyOptions {
-  std::int64_t prompt = 512;   // P tokens of the prompt
+  std::int64_t prompt = 512;    // P tokens of the prompt
   std::int64_t generate = 128;  // decode steps per repeat
   std::int64_t batch = 1;
-  std::int64_t repeats = 5;    // measured rounds, after one warm-up round
+  std::int64_t repeats = 5;  // measured rounds, after one warm-up round
   at::Device device = at::kCPU;
   at::ScalarType dtype = at::kFloat;
-  std::uint64_t seed = 0;      // of the random prompt
+  std::uint64_t seed = 0;  // of the random prompt
 };
 
 /// One Latency per model, in order; every round measures each model once.

@@ -36,9 +36,7 @@ class SafetensorsFile {
  public:
   static SafetensorsFile open(const std::filesystem::path& file);
 
-  const std::map<std::string, TensorEntry>& entries() const {
-    return entries_;
-  }
+  const std::map<std::string, TensorEntry>& entries() const { return entries_; }
   const std::map<std::string, std::string>& metadata() const {
     return metadata_;
   }

@@ -19,12 +19,12 @@ struct PackedMatrix {
   const std::uint32_t* codes;  // [out, ceil(in * bits / 32)]
   const void* scales;          // [out, groups] of scale_type
   ScaleType scale_type;
-  const std::uint8_t* zeros;   // [out, groups] stored zero codes, or null:
-                               // symmetric, zero = 2^(bits-1)
+  const std::uint8_t* zeros;  // [out, groups] stored zero codes, or null:
+                              // symmetric, zero = 2^(bits-1)
   std::int64_t out;
   std::int64_t in;
-  std::int64_t group_size;     // 1..in
-  int bits;                    // 2..8
+  std::int64_t group_size;  // 1..in
+  int bits;                 // 2..8
 
   std::int64_t words() const { return (in * bits + 31) / 32; }
   std::int64_t groups() const { return (in + group_size - 1) / group_size; }
@@ -47,8 +47,8 @@ void pack_rows(const std::uint8_t* codes, std::int64_t out, std::int64_t in,
                int bits, std::uint32_t* words);
 
 /// Unpacks to one unsigned code per byte: the inverse of pack_rows.
-void unpack_codes(const std::uint32_t* words, std::int64_t out,
-                  std::int64_t in, int bits, std::uint8_t* codes);
+void unpack_codes(const std::uint32_t* words, std::int64_t out, std::int64_t in,
+                  int bits, std::uint8_t* codes);
 
 /// The implementation chosen on this machine: "avx512", "avx2" or "scalar".
 const char* packed_linear_kernel();

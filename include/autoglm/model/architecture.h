@@ -28,8 +28,8 @@ struct FamilyTable {
   std::string_view block;                        // "model.layers.{}"
   std::string_view query, key, value, output;    // below the block
   std::string_view gate_up, down;
-  std::string_view input_norm;   // before attention
-  std::string_view middle_norm;  // before the mlp
+  std::string_view input_norm;            // before attention
+  std::string_view middle_norm;           // before the mlp
   std::string_view after_attention_norm;  // on the sublayer output, or ""
   std::string_view after_mlp_norm;        // on the sublayer output, or ""
 };
@@ -47,9 +47,9 @@ struct BlockWidths {
 
 struct Architecture {
   const FamilyTable* family = nullptr;
-  std::int64_t vocabulary = 0;  // V, rows of the embedding
-  std::int64_t hidden = 0;      // H
-  std::int64_t head_size = 0;   // D
+  std::int64_t vocabulary = 0;   // V, rows of the embedding
+  std::int64_t hidden = 0;       // H
+  std::int64_t head_size = 0;    // D
   std::int64_t rotary_size = 0;  // leading dims of a head that rotate, even
   double rotary_base = 10000;
   double norm_epsilon = 0;

@@ -27,7 +27,7 @@ struct KvCache {
 struct AttentionContext {
   at::Tensor cosine;  // [B, T, R/2] fp32 (B may be 1)
   at::Tensor sine;
-  at::Tensor bias;    // additive mask [B, 1, T, T_all] or undefined: causal
+  at::Tensor bias;  // additive mask [B, 1, T, T_all] or undefined: causal
   KvCache* cache = nullptr;
 };
 
@@ -71,8 +71,8 @@ struct ForwardOptions {
   at::Tensor mask;
   at::Tensor positions;
   KvCache* cache = nullptr;
-  bool last_only = false;                        // logits of the last token
-  std::function<void(at::Tensor)> on_hidden;     // hidden.0 .. hidden.L
+  bool last_only = false;                     // logits of the last token
+  std::function<void(at::Tensor)> on_hidden;  // hidden.0 .. hidden.L
 };
 
 /// ids [B, T] int64 on the model's device -> logits [B, T or 1, V] in dtype.

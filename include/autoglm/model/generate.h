@@ -11,7 +11,7 @@ namespace autoglm {
 
 struct GenerateOptions {
   std::int64_t max_tokens = 64;
-  double temperature = 0;  // 0: greedy
+  double temperature = 0;   // 0: greedy
   bool stop_at_end = true;  // stop a sequence at one of architecture.end_ids
   at::ScalarType dtype = at::kFloat;
   at::Tensor mask;  // [B, T], left padding

@@ -51,8 +51,8 @@ struct Model {
   at::Tensor final_norm;       // [H]
   std::optional<Linear> head;  // [V, H]; absent when tied to the embedding
   std::map<std::string, at::Tensor> extra;  // not understood: copied through
-  Json config;                     // config.json as read
-  std::filesystem::path source;    // folder it came from, "" if none
+  Json config;                              // config.json as read
+  std::filesystem::path source;             // folder it came from, "" if none
 };
 
 /// A block's widths as its tensors say. Throws kInternal if they disagree.

@@ -22,9 +22,9 @@ struct DataSource {
 
 /// One limit of `constraints`.
 struct Constraint {
-  std::string measure;          // "accuracy_retention", "latency", "size", ...
+  std::string measure;  // "accuracy_retention", "latency", "size", ...
   std::optional<double> min;
-  std::optional<double> max;    // ms for latency, bytes for size
+  std::optional<double> max;        // ms for latency, bytes for size
   std::optional<double> max_ratio;  // of the original's value
   std::string phase = "decode";     // latency only
   std::int64_t batch = 1;           // latency only
@@ -52,8 +52,8 @@ struct Recipe {
 };
 
 struct RecipeOverrides {
-  std::string model, output, device;       // --model --output --device
-  std::vector<std::string> assignments;    // --set a.b=v
+  std::string model, output, device;     // --model --output --device
+  std::vector<std::string> assignments;  // --set a.b=v
 };
 
 /// Reads and checks a file. Throws kConfig with file:line:column.

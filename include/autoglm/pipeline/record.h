@@ -15,7 +15,7 @@ namespace autoglm {
 
 /// One matrix of the model, for per-layer pictures.
 struct LinearRecord {
-  std::string name;    // canonical: "layers.3.mlp.down", "head", "embedding"
+  std::string name;  // canonical: "layers.3.mlp.down", "head", "embedding"
   std::int64_t out = 0, in = 0;
   std::string format;  // "dense bf16", "int8 g128 symmetric"
   double bits = 0;     // per element, codes only
@@ -25,8 +25,8 @@ struct LinearRecord {
 /// A model at one moment.
 struct ModelRecord {
   std::uint64_t parameters = 0;
-  std::uint64_t weight_bytes = 0;   // tensor data
-  std::uint64_t disk_bytes = 0;     // whole folder, without autoglm/; 0 unknown
+  std::uint64_t weight_bytes = 0;  // tensor data
+  std::uint64_t disk_bytes = 0;    // whole folder, without autoglm/; 0 unknown
   // Bytes per part, same keys always: embedding attention mlp norms head extra
   std::vector<std::pair<std::string, std::uint64_t>> parts;
   std::vector<LinearRecord> linears;
@@ -61,7 +61,7 @@ struct Record {
   std::string autoglm_version, libtorch_version;
   std::string started;  // ISO 8601, UTC
   double seconds = 0;
-  std::string status;   // "done", "gate not met", "failed", "interrupted"
+  std::string status;  // "done", "gate not met", "failed", "interrupted"
   std::string error;
   std::string model, output, config;  // paths as given
   std::string input_fingerprint;

@@ -15,6 +15,9 @@ std::string report_html(const Record& record);
 /// The same facts as Markdown.
 std::string report_markdown(const Record& record);
 
+/// What the measures were and are, as a text table for a terminal.
+std::string report_summary(const Record& record);
+
 /// Reads DIR/autoglm/record.json and writes report.html and report.md beside
 /// it, atomically.
 void write_reports(const std::filesystem::path& output_folder);

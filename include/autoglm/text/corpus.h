@@ -34,7 +34,7 @@ struct TokenWindows {
 /// dropped. Throws kInput when not even one window fits; when fewer than
 /// `count` fit, takes what there is and logs a warning.
 TokenWindows make_windows(const Tokenizer& tokenizer,
-                          const std::filesystem::path& file,
-                          std::int64_t count, std::int64_t length);
+                          const std::filesystem::path& file, std::int64_t count,
+                          std::int64_t length);
 
 }  // namespace autoglm

@@ -1,6 +1,8 @@
 // libautoglm_cuda.so: events, memory statistics and names of CUDA devices.
 // From c10 and the CUDA runtime alone: ATen/cuda would need the headers of the
 // whole toolkit.
+#include "eval/cuda/plugin.h"
+
 #include <c10/cuda/CUDACachingAllocator.h>
 #include <c10/cuda/CUDAException.h>
 #include <c10/cuda/CUDAFunctions.h>
@@ -9,8 +11,6 @@
 #include <cuda_runtime_api.h>
 
 #include <cstdio>
-
-#include "eval/cuda/plugin.h"
 
 namespace autoglm {
 namespace {

@@ -173,8 +173,8 @@ double Trainer::loss(const Model& model, const at::Tensor& ids_in,
   // there is then sent through the blocks at once.
   at::Tensor leaf = x.detach();
   if (learn) leaf.requires_grad_(true);
-  const std::int64_t step = std::max<std::int64_t>(
-      1, kLogitElements / model.architecture.vocabulary);
+  const std::int64_t step =
+      std::max<std::int64_t>(1, kLogitElements / model.architecture.vocabulary);
   const double t = options_.temperature;
   double sum = 0;
   for (std::int64_t p = 0; p < x.size(0); p += step) {
@@ -183,7 +183,8 @@ double Trainer::loss(const Model& model, const at::Tensor& ids_in,
     {
       const at::NoGradGuard no_grad;
       log_q = at::log_softmax(
-          head_forward(original_, taught.narrow(0, p, n)).to(at::kFloat) / t, -1);
+          head_forward(original_, taught.narrow(0, p, n)).to(at::kFloat) / t,
+          -1);
     }
     const at::Tensor log_p = at::log_softmax(
         head_forward(model, leaf.narrow(0, p, n)).to(at::kFloat) / t, -1);
@@ -202,7 +203,8 @@ double Trainer::loss(const Model& model, const at::Tensor& ids_in,
 // Windows in a fresh random order every epoch.
 class Shuffler {
  public:
-  Shuffler(std::int64_t count, std::uint64_t seed) : count_(count), rng_(seed) {}
+  Shuffler(std::int64_t count, std::uint64_t seed)
+      : count_(count), rng_(seed) {}
   std::vector<std::int64_t> next(std::int64_t batch) {
     std::vector<std::int64_t> out;
     while (static_cast<std::int64_t>(out.size()) < std::min(batch, count_)) {
@@ -231,10 +233,10 @@ torch::optim::AdamW make_optimizer(const Student& student, double decay) {
   std::vector<torch::optim::OptimizerParamGroup> groups;
   const auto add = [&](const std::vector<at::Tensor>& tensors, double weight) {
     if (tensors.empty()) return;
-    groups.emplace_back(
-        tensors, std::make_unique<torch::optim::AdamWOptions>(
-                     torch::optim::AdamWOptions(1e-3).betas({0.9, 0.95})
-                         .weight_decay(weight)));
+    groups.emplace_back(tensors, std::make_unique<torch::optim::AdamWOptions>(
+                                     torch::optim::AdamWOptions(1e-3)
+                                         .betas({0.9, 0.95})
+                                         .weight_decay(weight)));
   };
   add(student.matrices, decay);
   add(student.vectors, 0);
@@ -258,8 +260,9 @@ void Distillation::run(Model& model, PassContext& context) const {
   std::int64_t steps = options_.steps;
   if (steps == 0 && options_.minutes == 0)
     steps = std::max<std::int64_t>(
-        1, std::llround(options_.epochs * static_cast<double>(trainer.windows()) /
-                        static_cast<double>(batch)));
+        1,
+        std::llround(options_.epochs * static_cast<double>(trainer.windows()) /
+                     static_cast<double>(batch)));
   const double seconds = options_.minutes * 60;
   torch::optim::AdamW adam =
       make_optimizer(trainer.student(), options_.weight_decay);
@@ -275,8 +278,9 @@ void Distillation::run(Model& model, PassContext& context) const {
     for (auto& group : adam.param_groups())
       group.options().set_lr(rate_at(share, options_));
     adam.zero_grad();
-    const double loss = trainer.loss(
-        trainer.student().model, trainer.windows_of(shuffler.next(batch)), true);
+    const double loss =
+        trainer.loss(trainer.student().model,
+                     trainer.windows_of(shuffler.next(batch)), true);
     torch::nn::utils::clip_grad_norm_(all, options_.max_grad_norm);
     adam.step();
     ++step;
@@ -303,15 +307,16 @@ void Distillation::run(Model& model, PassContext& context) const {
     }
   }
   if (best_loss >= start_loss)
-    log_warning("distillation: no state was better than the start on held-out "
-                "text; the start is kept");
+    log_warning(
+        "distillation: no state was better than the start on held-out "
+        "text; the start is kept");
   model = best;
   context.note("held_out_before", start_loss);
   context.note("held_out_after", best_loss);
   context.note("steps", step);
   context.note("tokens_per_second",
-               static_cast<double>(step * batch *
-                                   (context.training.size(1) - context.prefix)) /
+               static_cast<double>(
+                   step * batch * (context.training.size(1) - context.prefix)) /
                    progress.elapsed());
   context.note("curve", std::move(curve));
 }

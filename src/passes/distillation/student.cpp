@@ -49,11 +49,12 @@ Student make_student(const Model& start, at::Device device,
   const at::NoGradGuard no_grad;
   Student out;
   out.model = to_compute(start, device, at::kFloat);
-  each_tensor(out.model, start, parts, [&](at::Tensor& leaf, const at::Tensor&) {
-    leaf = leaf.detach().clone();
-    leaf.requires_grad_(true);
-    (leaf.dim() >= 2 ? out.matrices : out.vectors).push_back(leaf);
-  });
+  each_tensor(out.model, start, parts,
+              [&](at::Tensor& leaf, const at::Tensor&) {
+                leaf = leaf.detach().clone();
+                leaf.requires_grad_(true);
+                (leaf.dim() >= 2 ? out.matrices : out.vectors).push_back(leaf);
+              });
   return out;
 }
 
@@ -61,12 +62,12 @@ Model finished(const Student& student, const Model& start) {
   const at::NoGradGuard no_grad;
   Model out = start;
   Model values = student.model;
-  each_tensor(out, values, kEverything,
-              [](at::Tensor& target, const at::Tensor& value) {
-                target = value.detach()
-                             .to(target.device(), target.scalar_type())
-                             .clone();
-              });
+  each_tensor(
+      out, values, kEverything,
+      [](at::Tensor& target, const at::Tensor& value) {
+        target =
+            value.detach().to(target.device(), target.scalar_type()).clone();
+      });
   return out;
 }
 

@@ -26,9 +26,7 @@ Repair repair_columns(const at::Tensor& weight, const at::Tensor& kept,
   for (const double ridge : {1e-4, 1e-3, 1e-2, 1e-1}) {
     const double r = ridge * mean;
     const at::Tensor solved =
-        solve_spd(inputs + identity * r, (target + cut * r).t())
-            .t()
-            .to(dtype);
+        solve_spd(inputs + identity * r, (target + cut * r).t()).t().to(dtype);
     const double error = error_of(solved);
     if (error < best.error_after) {
       best.weight = solved.contiguous();

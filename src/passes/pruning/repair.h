@@ -8,7 +8,7 @@
 namespace autoglm {
 
 struct Repair {
-  at::Tensor weight;  // [out, kept], the dtype of the original
+  at::Tensor weight;        // [out, kept], the dtype of the original
   double error_before = 0;  // plain cut, relative, on held-out data
   double error_after = 0;   // what `weight` gives
   double ridge = 0;         // times the mean diagonal; 0: plain cut kept

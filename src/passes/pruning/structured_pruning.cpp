@@ -196,7 +196,8 @@ void StructuredPruning::prune_heads(const Model& model, const BlockVisit* visit,
   const at::Tensor heads = at::cat(parts);
   const at::Tensor rows =
       (heads.unsqueeze(1) * size + at::arange(size, heads.options())).flatten();
-  attention.query.weight = DenseWeight{pick(dense(attention.query.weight), 0, rows)};
+  attention.query.weight =
+      DenseWeight{pick(dense(attention.query.weight), 0, rows)};
   attention.query.bias = pick(attention.query.bias, 0, rows);
   Repair repair;
   if (activations && options_.repair) {
@@ -256,7 +257,8 @@ void StructuredPruning::run(Model& model, PassContext& context) const {
   const std::vector<Target> wanted = targets(model);
   Model work = to_device(model, context.device);
   Json notes = Json::array();
-  Progress progress("structured pruning", model.architecture.layers(), "blocks");
+  Progress progress("structured pruning", model.architecture.layers(),
+                    "blocks");
   const auto one = [&](const BlockVisit* visit, std::size_t layer) {
     Json note = {{"layer", layer}};
     Block out = prune(work, visit, work.blocks[layer], wanted[layer], note);
@@ -265,14 +267,14 @@ void StructuredPruning::run(Model& model, PassContext& context) const {
     return out;
   };
   if (context.calibration.defined()) {
-    walk_blocks(work, work.embedding,
-                context.calibration.to(context.device), 8,
+    walk_blocks(work, work.embedding, context.calibration.to(context.device), 8,
                 [&](const BlockVisit& visit) {
                   return one(&visit, static_cast<std::size_t>(visit.layer));
                 });
   } else {
-    log_warning("structured_pruning: no calibration data; importance is l1 and "
-                "nothing is repaired");
+    log_warning(
+        "structured_pruning: no calibration data; importance is l1 and "
+        "nothing is repaired");
     for (std::size_t i = 0; i < work.blocks.size(); ++i)
       work.blocks[i] = one(nullptr, i);
   }

@@ -99,8 +99,7 @@ void Fitter::descend(Rounded from, std::int64_t sweeps) {
   at::Tensor gradient =
       half_gradient(weight_, dequantize(from, grid_), moments);
   for (std::int64_t sweep = 0; sweep < sweeps; ++sweep) {
-    const bool codes =
-        descend_codes(from, grid_, moments.compressed, gradient);
+    const bool codes = descend_codes(from, grid_, moments.compressed, gradient);
     const bool scales =
         descend_scales(from, grid_, moments.compressed, gradient);
     consider(from);
@@ -123,10 +122,9 @@ void Fitter::learn(const AdaquantOptions& options,
   torch::optim::Adam adam(groups, torch::optim::AdamOptions(1e-3));
   // In units of the target's energy: Adam's steps do not depend on the loss's
   // scale, but its epsilon does.
-  const double energy = (at::mm(weight_, moments.compressed) * weight_)
-                            .sum()
-                            .item<double>() +
-                        1e-30;
+  const double energy =
+      (at::mm(weight_, moments.compressed) * weight_).sum().item<double>() +
+      1e-30;
   const auto stored = [&] {
     return Rounded{
         codes.detach().round().clamp(0, static_cast<double>(grid_.levels())),
@@ -160,11 +158,11 @@ at::Tensor half_gradient(const at::Tensor& original, const at::Tensor& changed,
          at::mm(original, moments.drift_cross);
 }
 
-at::Tensor soft_dequantize(const at::Tensor& codes, const at::Tensor& log_scales,
+at::Tensor soft_dequantize(const at::Tensor& codes,
+                           const at::Tensor& log_scales,
                            const at::Tensor& zeros, const Grid& grid) {
-  const at::Tensor rounded =
-      through(codes, codes.round())
-          .clamp(0, static_cast<double>(grid.levels()));
+  const at::Tensor rounded = through(codes, codes.round())
+                                 .clamp(0, static_cast<double>(grid.levels()));
   const at::Tensor scales = log_scales.exp();
   const at::Tensor stored =
       through(scales, scales.to(grid.scale_dtype).to(at::kFloat));
@@ -196,8 +194,8 @@ AdaquantResult adaquant(const at::Tensor& weight, const Grid& grid,
     return fitter.best();
   });
   if (energy > 0)
-    for (double* error : {&out.error_rtn, &out.error_start, &out.error_descent,
-                          &out.error})
+    for (double* error :
+         {&out.error_rtn, &out.error_start, &out.error_descent, &out.error})
       *error /= energy;
   return out;
 }

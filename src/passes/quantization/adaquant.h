@@ -42,10 +42,9 @@ struct AdaquantResult {
 
 /// weight: [out, in]. Runs on the moments' device, rows in parts that bound the
 /// memory. `tick` is called once per iteration (progress, interruption).
-AdaquantResult adaquant(const at::Tensor& weight, const Grid& grid,
-                        const SplitMoments& moments,
-                        const AdaquantOptions& options,
-                        const std::function<void()>& tick = [] {});
+AdaquantResult adaquant(
+    const at::Tensor& weight, const Grid& grid, const SplitMoments& moments,
+    const AdaquantOptions& options, const std::function<void()>& tick = [] {});
 
 /// Half the gradient of || W X - V Z ||^2 in V: (V - W) Szz + W Sez, [out, in].
 at::Tensor half_gradient(const at::Tensor& original, const at::Tensor& changed,
@@ -53,7 +52,8 @@ at::Tensor half_gradient(const at::Tensor& original, const at::Tensor& changed,
 
 /// s * (clamp(round(U), 0, 2^b - 1) - zero) with straight-through gradients.
 /// codes: [out, in]; log_scales: [out, groups].
-at::Tensor soft_dequantize(const at::Tensor& codes, const at::Tensor& log_scales,
+at::Tensor soft_dequantize(const at::Tensor& codes,
+                           const at::Tensor& log_scales,
                            const at::Tensor& zeros, const Grid& grid);
 
 }  // namespace autoglm

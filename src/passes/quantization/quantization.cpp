@@ -68,8 +68,7 @@ class Quantization final : public Pass {
             "before and after Adam",
             Range{0, 1000});
       field("code_rate", code_rate,
-            "adaquant: learning rate of the codes, in grid steps",
-            Range{0, 1});
+            "adaquant: learning rate of the codes, in grid steps", Range{0, 1});
       field("scale_rate", scale_rate,
             "adaquant: learning rate of the logarithm of the scales",
             Range{0, 1});
@@ -110,7 +109,8 @@ std::int64_t automatic_group(std::int64_t bits, std::int64_t in) {
 
 std::map<std::string, Grid> Quantization::grids(const Model& model) const {
   std::map<std::string, Grid> out;
-  for (const std::string& name : select_linears(model, options_.target_layers)) {
+  for (const std::string& name :
+       select_linears(model, options_.target_layers)) {
     const std::int64_t bits = bits_for(name, options_.bits, options_.head_bits,
                                        options_.embedding_bits);
     const Weight& weight = weight_of(model, name);
@@ -179,22 +179,23 @@ class Rounder {
   Weight round(const std::string& name, const Weight& weight, bool search) {
     const Grid& grid = grids_.at(name);
     double energy = 0, before = 0, after = 0;
-    const Rounded rounded =
-        by_rows(dense(weight), [&](const at::Tensor& rows) {
-          const auto nearest = [&](const GridFit& fit) {
-            return Rounded{nearest_codes(rows, fit, grid), fit};
-          };
-          const auto error = [&](const Rounded& candidate) {
-            return (dequantize(candidate, grid) - rows)
-                .square().sum(at::kDouble).item<double>();
-          };
-          Rounded out = nearest(fit_min_max(rows, grid));
-          energy += rows.square().sum(at::kDouble).item<double>();
-          before += error(out);
-          if (search) out = nearest(fit_least_error(rows, {}, grid));
-          after += error(out);
-          return out;
-        });
+    const Rounded rounded = by_rows(dense(weight), [&](const at::Tensor& rows) {
+      const auto nearest = [&](const GridFit& fit) {
+        return Rounded{nearest_codes(rows, fit, grid), fit};
+      };
+      const auto error = [&](const Rounded& candidate) {
+        return (dequantize(candidate, grid) - rows)
+            .square()
+            .sum(at::kDouble)
+            .item<double>();
+      };
+      Rounded out = nearest(fit_min_max(rows, grid));
+      energy += rows.square().sum(at::kDouble).item<double>();
+      before += error(out);
+      if (search) out = nearest(fit_least_error(rows, {}, grid));
+      after += error(out);
+      return out;
+    });
     const double unit = std::max(energy, 1e-30);
     note(name, {{"error_rtn", before / unit}, {"error", after / unit}});
     return pack(rounded, grid);
@@ -203,8 +204,8 @@ class Rounder {
   Weight round(const std::string& name, const Weight& weight,
                const SplitMoments& moments, const AdaquantOptions& options) {
     const Grid& grid = grids_.at(name);
-    const AdaquantResult result = adaquant(dense(weight), grid, moments, options,
-                                           [&] { progress_.step(0); });
+    const AdaquantResult result = adaquant(dense(weight), grid, moments,
+                                           options, [&] { progress_.step(0); });
     note(name, {{"error_rtn", result.error_rtn},
                 {"error_start", result.error_start},
                 {"error_descent", result.error_descent},
@@ -217,9 +218,8 @@ class Rounder {
  private:
   void note(const std::string& name, Json facts) {
     const Grid& grid = grids_.at(name);
-    Json entry = {{"name", name},
-                  {"bits", grid.bits},
-                  {"group_size", grid.group_size}};
+    Json entry = {
+        {"name", name}, {"bits", grid.bits}, {"group_size", grid.group_size}};
     entry.update(facts);
     notes_.push_back(std::move(entry));
     progress_.step();
@@ -231,11 +231,11 @@ class Rounder {
 };
 
 // Quantizes the matrices of one block that read one site.
-void round_site(const Model& model, const BlockVisit& visit, Block& block,
-                Site site,
-                std::initializer_list<std::pair<const char*, Linear*>> linears,
-                Rounder& rounder,
-                const std::function<AdaquantOptions(const std::string&)>& with) {
+void round_site(
+    const Model& model, const BlockVisit& visit, Block& block, Site site,
+    std::initializer_list<std::pair<const char*, Linear*>> linears,
+    Rounder& rounder,
+    const std::function<AdaquantOptions(const std::string&)>& with) {
   std::optional<SplitMoments> moments;
   for (const auto& [part, linear] : linears) {
     const std::string name = fmt::format("layers.{}.{}", visit.layer, part);
@@ -267,10 +267,12 @@ void Quantization::run(Model& model, PassContext& context) const {
   Progress progress(fmt::format("quantization ({})", options_.method),
                     static_cast<std::int64_t>(all.size()), "matrices");
   Rounder rounder(all, progress);
-  const bool data = options_.method == "adaquant" && context.calibration.defined();
+  const bool data =
+      options_.method == "adaquant" && context.calibration.defined();
   if (options_.method == "adaquant" && !data)
-    log_warning("quantization: no calibration data; adaquant becomes a search "
-                "of scales");
+    log_warning(
+        "quantization: no calibration data; adaquant becomes a search "
+        "of scales");
   if (!data) {
     for (const auto& [name, grid] : all) {
       Weight& weight = weight_of(work, name);
@@ -307,8 +309,9 @@ void Quantization::run(Model& model, PassContext& context) const {
                         head_moments(work, original, compressed), with("head"));
   }
   if (rounder.wants("embedding"))
-    log_info("quantization: the embedding is packed, which transformers cannot "
-             "load; embedding_bits: 0 leaves it as it is");
+    log_info(
+        "quantization: the embedding is packed, which transformers cannot "
+        "load; embedding_bits: 0 leaves it as it is");
   model = to_device(work, home);
   context.note("matrices", rounder.take_notes());
 }

@@ -140,22 +140,22 @@ at::Tensor feedback_codes(const at::Tensor& weight, const GridFit& fit,
                           const Grid& grid, const at::Tensor& factor) {
   at::Tensor rest = weight.clone();
   at::Tensor codes = at::empty_like(rest);
-  for_column_blocks(factor, [&](std::int64_t begin, std::int64_t count,
-                                const at::Tensor& local,
-                                const at::Tensor& rows) {
-    at::Tensor block = rest.narrow(1, begin, count).clone();
-    at::Tensor errors = at::empty_like(block);
-    for (std::int64_t i = 0; i < count; ++i) {
-      const Column on(fit, grid, begin + i);
-      const at::Tensor column = block.select(1, i);
-      const at::Tensor code = on.code(column);
-      codes.select(1, begin + i).copy_(code);
-      const at::Tensor error = (column - on.value(code)) / local[i][i];
-      errors.select(1, i).copy_(error);
-      spread_right(block, i, error.neg(), local);
-    }
-    rest.addmm_(errors, rows, 1, -1);
-  });
+  for_column_blocks(
+      factor, [&](std::int64_t begin, std::int64_t count,
+                  const at::Tensor& local, const at::Tensor& rows) {
+        at::Tensor block = rest.narrow(1, begin, count).clone();
+        at::Tensor errors = at::empty_like(block);
+        for (std::int64_t i = 0; i < count; ++i) {
+          const Column on(fit, grid, begin + i);
+          const at::Tensor column = block.select(1, i);
+          const at::Tensor code = on.code(column);
+          codes.select(1, begin + i).copy_(code);
+          const at::Tensor error = (column - on.value(code)) / local[i][i];
+          errors.select(1, i).copy_(error);
+          spread_right(block, i, error.neg(), local);
+        }
+        rest.addmm_(errors, rows, 1, -1);
+      });
   return codes;
 }
 
@@ -167,24 +167,24 @@ bool descend_codes(Rounded& rounded, const Grid& grid,
       at::where(curvature > 0, curvature.reciprocal(), at::zeros({}));
   const at::Tensor before = rounded.codes;
   at::Tensor codes = before.clone();
-  for_column_blocks(moments, [&](std::int64_t begin, std::int64_t count,
-                                 const at::Tensor& local,
-                                 const at::Tensor& rows) {
-    at::Tensor block = gradient.narrow(1, begin, count).clone();
-    at::Tensor moves = at::empty_like(block);
-    for (std::int64_t i = 0; i < count; ++i) {
-      const Column on(rounded.fit, grid, begin + i);
-      const at::Tensor code = codes.select(1, begin + i);
-      const at::Tensor value = on.value(code);
-      const at::Tensor better =
-          on.code(value - block.select(1, i) * step[begin + i]);
-      const at::Tensor move = on.value(better) - value;
-      code.copy_(better);
-      moves.select(1, i).copy_(move);
-      spread_right(block, i, move, local);
-    }
-    gradient.addmm_(moves, rows);
-  });
+  for_column_blocks(
+      moments, [&](std::int64_t begin, std::int64_t count,
+                   const at::Tensor& local, const at::Tensor& rows) {
+        at::Tensor block = gradient.narrow(1, begin, count).clone();
+        at::Tensor moves = at::empty_like(block);
+        for (std::int64_t i = 0; i < count; ++i) {
+          const Column on(rounded.fit, grid, begin + i);
+          const at::Tensor code = codes.select(1, begin + i);
+          const at::Tensor value = on.value(code);
+          const at::Tensor better =
+              on.code(value - block.select(1, i) * step[begin + i]);
+          const at::Tensor move = on.value(better) - value;
+          code.copy_(better);
+          moves.select(1, i).copy_(move);
+          spread_right(block, i, move, local);
+        }
+        gradient.addmm_(moves, rows);
+      });
   rounded.codes = codes;
   return !at::equal(codes, before);
 }
@@ -238,11 +238,10 @@ Rounded by_rows(const at::Tensor& weight,
 }
 
 QuantizedWeight pack(const Rounded& rounded, const Grid& grid) {
-  return pack_weight(rounded.codes.to(at::kByte),
-                     rounded.fit.scales.to(grid.scale_dtype),
-                     grid.symmetric ? at::Tensor()
-                                    : rounded.fit.zeros.to(at::kByte),
-                     grid.bits, grid.group_size);
+  return pack_weight(
+      rounded.codes.to(at::kByte), rounded.fit.scales.to(grid.scale_dtype),
+      grid.symmetric ? at::Tensor() : rounded.fit.zeros.to(at::kByte),
+      grid.bits, grid.group_size);
 }
 
 }  // namespace autoglm
