@@ -26,40 +26,22 @@ std::string formats_of(const ModelRecord& record, const std::string& prefix) {
 
 Json inspect_json(const Model& model, const ModelRecord& record) {
   const Architecture& a = model.architecture;
-  Json layers = Json::array();
+  Json out = {{"family", std::string(a.family->name)},
+              {"layers", a.layers()},
+              {"hidden", a.hidden},
+              {"head_size", a.head_size},
+              {"vocabulary", a.vocabulary},
+              {"rotary_size", a.rotary_size},
+              {"tied_head", a.tied_head},
+              {"uniform", a.uniform()}};
+  out.update(to_json(record));
   const Footprint size = footprint(model);
-  for (std::size_t i = 0; i < record.blocks.size(); ++i)
-    layers.push_back({{"layer", i},
-                      {"query_heads", record.blocks[i].query_heads},
-                      {"kv_heads", record.blocks[i].kv_heads},
-                      {"ffn", record.blocks[i].ffn},
-                      {"parameters", size.layers[i].parameters},
-                      {"bytes", size.layers[i].bytes}});
-  Json linears = Json::array();
-  for (const LinearRecord& l : record.linears)
-    linears.push_back({{"name", l.name},
-                       {"out", l.out},
-                       {"in", l.in},
-                       {"format", l.format},
-                       {"bits", l.bits},
-                       {"bytes", l.bytes}});
-  Json parts = Json::object();
-  for (const auto& [part, bytes] : record.parts) parts[part] = bytes;
-  return {{"family", std::string(a.family->name)},
-          {"layers", a.layers()},
-          {"hidden", a.hidden},
-          {"head_size", a.head_size},
-          {"vocabulary", a.vocabulary},
-          {"rotary_size", a.rotary_size},
-          {"tied_head", a.tied_head},
-          {"uniform", a.uniform()},
-          {"parameters", record.parameters},
-          {"weight_bytes", record.weight_bytes},
-          {"disk_bytes", record.disk_bytes},
-          {"bytes_per_token", size.bytes_per_token},
-          {"parts", parts},
-          {"blocks", layers},
-          {"linears", linears}};
+  out["bytes_per_token"] = size.bytes_per_token;
+  for (std::size_t i = 0; i < size.layers.size(); ++i) {
+    out["blocks"][i]["parameters"] = size.layers[i].parameters;
+    out["blocks"][i]["bytes"] = size.layers[i].bytes;
+  }
+  return out;
 }
 
 void inspect(const std::string& folder, const Session& session) {

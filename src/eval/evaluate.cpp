@@ -12,24 +12,6 @@
 #include "eval/metrics.h"
 
 namespace autoglm {
-namespace {
-
-// Final hidden states of the positions that predict text: [n, H].
-at::Tensor text_states(const Model& model, const at::Tensor& ids,
-                       std::int64_t prefix, at::ScalarType dtype) {
-  const AttentionContext context = attention_context(model, ids);
-  at::Tensor x = embed(model, ids, dtype);
-  for (std::size_t i = 0; i < model.blocks.size(); ++i)
-    x = block_forward(model, model.blocks[i], static_cast<std::int64_t>(i), x,
-                      context);
-  // The last prefix token predicts the first text token, the last text token
-  // predicts nothing.
-  const std::int64_t first = std::max<std::int64_t>(0, prefix - 1);
-  return x.narrow(1, first, ids.size(1) - 1 - first).flatten(0, 1);
-}
-
-}  // namespace
-
 at::Tensor window_ids(const TokenWindows& windows) {
   const auto prefix = static_cast<std::int64_t>(windows.prefix.size());
   at::Tensor ids =

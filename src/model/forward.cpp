@@ -222,6 +222,17 @@ at::Tensor site_input(const Model& model, const Block& block,
   return run_until(model, block, layer, x, context, site);
 }
 
+at::Tensor text_states(const Model& model, const at::Tensor& ids,
+                       std::int64_t prefix, at::ScalarType dtype) {
+  const AttentionContext context = attention_context(model, ids);
+  at::Tensor x = embed(model, ids, dtype);
+  for (std::size_t i = 0; i < model.blocks.size(); ++i)
+    x = block_forward(model, model.blocks[i], static_cast<std::int64_t>(i), x,
+                      context);
+  const std::int64_t first = std::max<std::int64_t>(0, prefix - 1);
+  return x.narrow(1, first, ids.size(1) - 1 - first).flatten(0, 1);
+}
+
 at::Tensor final_hidden(const Model& model, const at::Tensor& x) {
   return rms_norm(x, model.final_norm, model.architecture.norm_epsilon);
 }

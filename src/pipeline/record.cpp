@@ -5,30 +5,6 @@
 namespace autoglm {
 namespace {
 
-Json model_to_json(const ModelRecord& m) {
-  Json parts = Json::object();
-  for (const auto& [part, bytes] : m.parts) parts[part] = bytes;
-  Json linears = Json::array();
-  for (const LinearRecord& l : m.linears)
-    linears.push_back({{"name", l.name},
-                       {"out", l.out},
-                       {"in", l.in},
-                       {"format", l.format},
-                       {"bits", l.bits},
-                       {"bytes", l.bytes}});
-  Json blocks = Json::array();
-  for (const ModelRecord::Widths& w : m.blocks)
-    blocks.push_back({{"query_heads", w.query_heads},
-                      {"kv_heads", w.kv_heads},
-                      {"ffn", w.ffn}});
-  Json out = {{"parameters", m.parameters}, {"weight_bytes", m.weight_bytes},
-              {"disk_bytes", m.disk_bytes}, {"parts", parts},
-              {"blocks", blocks},           {"linears", linears}};
-  if (m.scorecard) out["scorecard"] = to_json(*m.scorecard);
-  if (m.latency) out["latency"] = to_json(*m.latency);
-  return out;
-}
-
 // Reads fields with the file's name in every complaint.
 class Fields {
  public:
@@ -96,12 +72,36 @@ ModelRecord model_from_json(const Json& json, const std::string& source) {
 
 }  // namespace
 
+Json to_json(const ModelRecord& m) {
+  Json parts = Json::object();
+  for (const auto& [part, bytes] : m.parts) parts[part] = bytes;
+  Json linears = Json::array();
+  for (const LinearRecord& l : m.linears)
+    linears.push_back({{"name", l.name},
+                       {"out", l.out},
+                       {"in", l.in},
+                       {"format", l.format},
+                       {"bits", l.bits},
+                       {"bytes", l.bytes}});
+  Json blocks = Json::array();
+  for (const ModelRecord::Widths& w : m.blocks)
+    blocks.push_back({{"query_heads", w.query_heads},
+                      {"kv_heads", w.kv_heads},
+                      {"ffn", w.ffn}});
+  Json out = {{"parameters", m.parameters}, {"weight_bytes", m.weight_bytes},
+              {"disk_bytes", m.disk_bytes}, {"parts", parts},
+              {"blocks", blocks},           {"linears", linears}};
+  if (m.scorecard) out["scorecard"] = to_json(*m.scorecard);
+  if (m.latency) out["latency"] = to_json(*m.latency);
+  return out;
+}
+
 Json to_json(const StepRecord& s) {
   Json out = {{"name", s.name},       {"type", s.type},
               {"status", s.status},   {"error", s.error},
               {"seconds", s.seconds}, {"resumed", s.resumed},
               {"params", s.params},   {"notes", s.notes}};
-  if (s.after) out["after"] = model_to_json(*s.after);
+  if (s.after) out["after"] = to_json(*s.after);
   return out;
 }
 
@@ -137,10 +137,10 @@ Json to_json(const Record& r) {
               {"threads", r.threads},
               {"seed", r.seed},
               {"data", r.data},
-              {"before", model_to_json(r.before)},
+              {"before", to_json(r.before)},
               {"steps", Json::array()}};
   for (const StepRecord& step : r.steps) out["steps"].push_back(to_json(step));
-  if (r.after) out["after"] = model_to_json(*r.after);
+  if (r.after) out["after"] = to_json(*r.after);
   out["constraints"] = Json::array();
   for (const ConstraintRecord& c : r.constraints)
     out["constraints"].push_back({{"measure", c.measure},

@@ -60,6 +60,12 @@ at::Tensor site_input(const Model& model, const Block& block,
                       std::int64_t layer, const at::Tensor& x,
                       const AttentionContext& context, Site site);
 
+/// The residual stream after the last block, at the positions that predict text:
+/// [B * n, H]. ids: [B, T] with `prefix` tokens before each text; the last one
+/// of them predicts the first text token, the last text token predicts nothing.
+at::Tensor text_states(const Model& model, const at::Tensor& ids,
+                       std::int64_t prefix, at::ScalarType dtype);
+
 /// Final norm and head: [..., H] -> logits [..., V].
 at::Tensor head_forward(const Model& model, const at::Tensor& x);
 

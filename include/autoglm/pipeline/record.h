@@ -76,6 +76,7 @@ struct Record {
   std::vector<ConstraintRecord> constraints;
 };
 
+Json to_json(const ModelRecord& model);
 Json to_json(const StepRecord& step);
 StepRecord step_from_json(const Json& json, const std::string& source);
 Json to_json(const Record& record);

@@ -138,17 +138,6 @@ class Trainer {
   }
 
  private:
-  // Hidden states of the positions that predict text, before the final norm.
-  at::Tensor states(const Model& model, const at::Tensor& ids) const {
-    const AttentionContext attention = attention_context(model, ids);
-    at::Tensor x = embed(model, ids, dtype_);
-    for (std::size_t i = 0; i < model.blocks.size(); ++i)
-      x = block_forward(model, model.blocks[i], static_cast<std::int64_t>(i), x,
-                        attention);
-    const std::int64_t first = std::max<std::int64_t>(0, prefix_ - 1);
-    return x.narrow(1, first, ids.size(1) - 1 - first).flatten(0, 1);
-  }
-
   const Distillation::Options& options_;
   const Model& start_;
   std::int64_t prefix_;
@@ -165,10 +154,10 @@ double Trainer::loss(const Model& model, const at::Tensor& ids_in,
   at::Tensor taught;
   {
     const at::NoGradGuard no_grad;
-    taught = states(original_, ids);
+    taught = text_states(original_, ids, prefix_, dtype_);
   }
   const at::AutoGradMode mode(learn);
-  const at::Tensor x = states(model, ids);
+  const at::Tensor x = text_states(model, ids, prefix_, dtype_);
   // The head runs chunk by chunk on a detached copy; the gradient it leaves
   // there is then sent through the blocks at once.
   at::Tensor leaf = x.detach();

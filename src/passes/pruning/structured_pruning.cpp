@@ -76,6 +76,14 @@ class StructuredPruning final : public Pass {
                    const BlockWidths& to, Json& note) const;
   void prune_ffn(const Model& model, const BlockVisit* visit, Block& block,
                  const BlockWidths& to, Json& note) const;
+  // What the matrix at `site` receives; none without data or need of it.
+  std::optional<SplitMoments> moments_at(Site site, const Model& model,
+                                         const BlockVisit* visit,
+                                         const Block& block) const;
+  // The columns `kept` of `weight`, repaired where there are moments.
+  Weight keep_columns(const at::Tensor& weight, const at::Tensor& kept,
+                      const std::optional<SplitMoments>& moments,
+                      const std::string& error_name, Json& note) const;
 
   Options options_;
 };
@@ -160,10 +168,29 @@ at::Tensor largest(const at::Tensor& scores, std::int64_t count) {
 }
 
 // Importance of the input columns of `weight` [out, in] -> [in].
-at::Tensor column_scores(const at::Tensor& weight, const Moments* moments) {
-  const at::Tensor norms = weight.to(at::kFloat).norm(2, 0);
-  if (moments == nullptr) return norms;
-  return norms * (moments->compressed.diagonal() / moments->tokens).sqrt();
+at::Tensor column_scores(const at::Tensor& weight, const Moments& moments) {
+  return weight.to(at::kFloat).norm(2, 0) *
+         (moments.compressed.diagonal() / moments.tokens).sqrt();
+}
+
+std::optional<SplitMoments> StructuredPruning::moments_at(
+    Site site, const Model& model, const BlockVisit* visit,
+    const Block& block) const {
+  if (visit == nullptr) return {};
+  if (!options_.repair && options_.importance != "activation") return {};
+  return collect_moments(model, *visit, block, site);
+}
+
+Weight StructuredPruning::keep_columns(
+    const at::Tensor& weight, const at::Tensor& kept,
+    const std::optional<SplitMoments>& moments, const std::string& error_name,
+    Json& note) const {
+  if (!moments || !options_.repair)
+    return DenseWeight{pick(weight, 1, kept).contiguous()};
+  const Repair repair = repair_columns(weight, kept, *moments);
+  note[error_name + "_cut"] = repair.error_before;
+  note[error_name] = repair.error_after;
+  return DenseWeight{repair.weight};
 }
 
 void StructuredPruning::prune_heads(const Model& model, const BlockVisit* visit,
@@ -174,13 +201,10 @@ void StructuredPruning::prune_heads(const Model& model, const BlockVisit* visit,
   const std::int64_t group = from.query_heads / from.kv_heads;
   Attention& attention = block.attention;
   const at::Tensor output = dense(attention.output.weight);
-  SplitMoments moments;
-  const bool activations = visit != nullptr;
-  if (activations)
-    moments = collect_moments(model, *visit, block, Site::kOutput);
+  const auto moments = moments_at(Site::kOutput, model, visit, block);
   at::Tensor scores;  // [G, N/G]
-  if (activations && options_.importance == "activation") {
-    scores = column_scores(output, &moments.fit)
+  if (moments && options_.importance == "activation") {
+    scores = column_scores(output, moments->fit)
                  .square()
                  .view({from.kv_heads, group, size})
                  .sum(-1);
@@ -199,15 +223,8 @@ void StructuredPruning::prune_heads(const Model& model, const BlockVisit* visit,
   attention.query.weight =
       DenseWeight{pick(dense(attention.query.weight), 0, rows)};
   attention.query.bias = pick(attention.query.bias, 0, rows);
-  Repair repair;
-  if (activations && options_.repair) {
-    repair = repair_columns(output, rows, moments);
-    note["attention_error_cut"] = repair.error_before;
-    note["attention_error"] = repair.error_after;
-  } else {
-    repair.weight = pick(output, 1, rows).contiguous();
-  }
-  attention.output.weight = DenseWeight{repair.weight};
+  attention.output.weight =
+      keep_columns(output, rows, moments, "attention_error", note);
   note["query_heads"] = to.query_heads;
 }
 
@@ -217,12 +234,10 @@ void StructuredPruning::prune_ffn(const Model& model, const BlockVisit* visit,
   const at::Tensor gate_up = dense(block.mlp.gate_up.weight);
   const at::Tensor down = dense(block.mlp.down.weight);
   const std::int64_t ffn = down.size(1);
-  SplitMoments moments;
-  const bool activations = visit != nullptr;
-  if (activations) moments = collect_moments(model, *visit, block, Site::kDown);
+  const auto moments = moments_at(Site::kDown, model, visit, block);
   at::Tensor scores;
-  if (activations && options_.importance == "activation")
-    scores = column_scores(down, &moments.fit);
+  if (moments && options_.importance == "activation")
+    scores = column_scores(down, moments->fit);
   else
     scores = down.to(at::kFloat).abs().sum(0) +
              gate_up.to(at::kFloat).abs().sum(1).view({2, ffn}).sum(0);
@@ -230,15 +245,7 @@ void StructuredPruning::prune_ffn(const Model& model, const BlockVisit* visit,
   const at::Tensor rows = at::cat({kept, kept + ffn});
   block.mlp.gate_up.weight = DenseWeight{pick(gate_up, 0, rows)};
   block.mlp.gate_up.bias = pick(block.mlp.gate_up.bias, 0, rows);
-  Repair repair;
-  if (activations && options_.repair) {
-    repair = repair_columns(down, kept, moments);
-    note["mlp_error_cut"] = repair.error_before;
-    note["mlp_error"] = repair.error_after;
-  } else {
-    repair.weight = pick(down, 1, kept).contiguous();
-  }
-  block.mlp.down.weight = DenseWeight{repair.weight};
+  block.mlp.down.weight = keep_columns(down, kept, moments, "mlp_error", note);
   note["ffn"] = to.ffn;
 }
 
