@@ -16,7 +16,7 @@ TEST_CASE("rng: seeds differ by name and by run, and repeat") {
   CHECK(derive_seed(7, "a") == derive_seed(7, "a"));
 }
 
-TEST_CASE("rng: uniform numbers fill [0, 1) evenly") {
+TEST_CASE("rng: uniform numbers fill 0 to 1 evenly") {
   Rng rng(1);
   double sum = 0, least = 1, most = 0;
   for (int i = 0; i < 20000; ++i) {
