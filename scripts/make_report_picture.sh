@@ -20,6 +20,6 @@ picture=docs/report.png
 profile=$(mktemp -d)
 trap 'rm -rf "$profile"' EXIT
 "$browser" --headless --no-sandbox --disable-gpu --hide-scrollbars \
-  --user-data-dir="$profile" --window-size=1100,1560 \
+  --user-data-dir="$profile" --window-size=1100,1815 \
   --screenshot="$PWD/$picture" "file://$(realpath "$report")" 2>/dev/null
 echo "$picture"
