@@ -1,6 +1,7 @@
 #include "autoglm/pipeline/describe.h"
 
 #include <algorithm>
+#include <fstream>
 
 #include "autoglm/core/file.h"
 #include "autoglm/model/footprint.h"
@@ -51,6 +52,49 @@ std::string checkpoint_fingerprint(const fs::path& folder) {
   std::string all;
   for (const fs::path& file : files) all += file_fingerprint(file) + "\n";
   return fingerprint(all);
+}
+
+Json describe_config(const ConfigNode& node) {
+  switch (node.kind) {
+    case ConfigNode::Kind::kNull:
+      return nullptr;
+    case ConfigNode::Kind::kScalar: {
+      if (!node.quoted) {
+        const Json parsed = Json::parse(node.scalar, nullptr, false);
+        if (parsed.is_number() || parsed.is_boolean()) return parsed;
+      }
+      return node.scalar;
+    }
+    case ConfigNode::Kind::kList: {
+      Json list = Json::array();
+      for (const ConfigNode& item : node.items)
+        list.push_back(describe_config(item));
+      return list;
+    }
+    case ConfigNode::Kind::kMap: {
+      Json map = Json::object();
+      for (const auto& [key, value] : node.entries)
+        map[key] = describe_config(value);
+      return map;
+    }
+  }
+  return nullptr;
+}
+
+Json describe_data(const TokenWindows& windows) {
+  return {{"source", windows.source},
+          {"windows", windows.count()},
+          {"length", windows.length},
+          {"text_bytes", windows.text_bytes}};
+}
+
+std::string cpu_name() {
+  std::ifstream info("/proc/cpuinfo");
+  for (std::string line; std::getline(info, line);)
+    if (line.rfind("model name", 0) == 0)
+      if (const auto colon = line.find(": "); colon != std::string::npos)
+        return line.substr(colon + 2);
+  return "unknown";
 }
 
 }  // namespace autoglm

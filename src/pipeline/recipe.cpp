@@ -11,11 +11,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-[[noreturn]] void fail_at(const ConfigPlace& place,
-                          const std::string& message) {
-  fail(ErrorKind::kConfig, place.text() + ": " + message);
-}
-
 const ConfigNode kNothing;
 
 const ConfigNode& entry(const ConfigNode& map, std::string_view key) {

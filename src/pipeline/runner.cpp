@@ -5,7 +5,6 @@
 
 #include <chrono>
 #include <ctime>
-#include <fstream>
 
 #include "autoglm/core/file.h"
 #include "autoglm/core/interrupt.h"
@@ -39,49 +38,6 @@ std::string utc_now() {
   char buffer[32];
   std::strftime(buffer, sizeof buffer, "%Y-%m-%dT%H:%M:%SZ", &parts);
   return buffer;
-}
-
-std::string cpu_name() {
-  std::ifstream info("/proc/cpuinfo");
-  for (std::string line; std::getline(info, line);)
-    if (line.rfind("model name", 0) == 0)
-      if (const auto colon = line.find(": "); colon != std::string::npos)
-        return line.substr(colon + 2);
-  return "unknown";
-}
-
-Json config_to_json(const ConfigNode& node) {
-  switch (node.kind) {
-    case ConfigNode::Kind::kNull:
-      return nullptr;
-    case ConfigNode::Kind::kScalar: {
-      if (!node.quoted) {
-        const Json parsed = Json::parse(node.scalar, nullptr, false);
-        if (parsed.is_number() || parsed.is_boolean()) return parsed;
-      }
-      return node.scalar;
-    }
-    case ConfigNode::Kind::kList: {
-      Json list = Json::array();
-      for (const ConfigNode& item : node.items)
-        list.push_back(config_to_json(item));
-      return list;
-    }
-    case ConfigNode::Kind::kMap: {
-      Json map = Json::object();
-      for (const auto& [key, value] : node.entries)
-        map[key] = config_to_json(value);
-      return map;
-    }
-  }
-  return nullptr;
-}
-
-Json data_record(const TokenWindows& windows) {
-  return {{"source", windows.source},
-          {"windows", windows.count()},
-          {"length", windows.length},
-          {"text_bytes", windows.text_bytes}};
 }
 
 // A folder that --force may replace: a checkpoint, or an empty one. Anything
@@ -139,7 +95,7 @@ void start_record(Run& run) {
   record.cpu = cpu_name();
   record.threads = at::get_num_threads();
   record.seed = run.recipe.seed;
-  record.resolved = config_to_json(run.recipe.resolved());
+  record.resolved = describe_config(run.recipe.resolved());
 }
 
 // The key under which an unfinished run may be resumed.
@@ -170,9 +126,9 @@ void load_data(Run& run) {
   run.context.calibration = window_ids(calibration);
   run.context.training = window_ids(training);
   run.context.prefix = static_cast<std::int64_t>(calibration.prefix.size());
-  run.record.data = {{"calibration", data_record(calibration)},
-                     {"training", data_record(training)},
-                     {"evaluation", data_record(run.evaluation)}};
+  run.record.data = {{"calibration", describe_data(calibration)},
+                     {"training", describe_data(training)},
+                     {"evaluation", describe_data(run.evaluation)}};
 }
 
 void run_step(Run& run, const Step& step, Model& model, StepRecord& record) {
@@ -207,7 +163,7 @@ void run_steps(Run& run, Model& model, Workspace& workspace) {
     StepRecord record;
     record.name = step.name;
     record.type = step.type;
-    record.params = config_to_json(step.pass->resolved_params());
+    record.params = describe_config(step.pass->resolved_params());
     record.notes = Json::object();
     try {
       run_step(run, step, model, record);

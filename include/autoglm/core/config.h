@@ -21,6 +21,9 @@ struct ConfigPlace {
   std::string text() const;
 };
 
+/// Throws kConfig "<place>: <message>".
+[[noreturn]] void fail_at(const ConfigPlace& place, const std::string& message);
+
 /// One node of a configuration: null, scalar, list or map (order kept).
 struct ConfigNode {
   enum class Kind { kNull, kScalar, kList, kMap };

@@ -1,8 +1,11 @@
-// What a model is and how it does, as plain records.
+// What a model, its data and the machine are, as plain records.
 #pragma once
 
+#include "autoglm/core/config.h"
+#include "autoglm/core/json.h"
 #include "autoglm/model/model.h"
 #include "autoglm/pipeline/record.h"
+#include "autoglm/text/corpus.h"
 
 namespace autoglm {
 
@@ -15,5 +18,14 @@ std::uint64_t checkpoint_bytes(const std::filesystem::path& folder);
 /// A fingerprint of a checkpoint: config and weight files by name, size and
 /// edges (core/file.h).
 std::string checkpoint_fingerprint(const std::filesystem::path& folder);
+
+/// A configuration as JSON; unquoted numbers and booleans become such.
+Json describe_config(const ConfigNode& node);
+
+/// Where the windows come from, how many, how long, bytes of their text.
+Json describe_data(const TokenWindows& windows);
+
+/// The processor's name as the kernel of the system gives it, or "unknown".
+std::string cpu_name();
 
 }  // namespace autoglm
