@@ -37,12 +37,10 @@ bool same(const Block& a, const Block& b) {
          same(a.mlp.gate_up, b.mlp.gate_up) && same(a.mlp.down, b.mlp.down);
 }
 
-}  // namespace
-
+// One block over a stream.
 Stream run_block(const Model& model, const Block& block, std::int64_t layer,
                  const Stream& stream,
                  const std::vector<AttentionContext>& contexts) {
-  const at::NoGradGuard no_grad;
   AUTOGLM_ENSURE(stream.size() == contexts.size());
   Stream out;
   for (std::size_t i = 0; i < stream.size(); ++i) {
@@ -51,6 +49,8 @@ Stream run_block(const Model& model, const Block& block, std::int64_t layer,
   }
   return out;
 }
+
+}  // namespace
 
 std::pair<Stream, Stream> walk_blocks(
     Model& model, const Weight& original_embedding, const at::Tensor& ids,

@@ -8,9 +8,13 @@
 namespace autoglm {
 namespace {
 
-double quadratic(const at::Tensor& a, const at::Tensor& moments,
-                 const at::Tensor& b) {
-  return (at::mm(a, moments) * b).sum(at::kDouble).item<double>();
+double product_sum(const at::Tensor& a, const at::Tensor& b) {
+  return (a * b).sum(at::kDouble).item<double>();
+}
+
+// tr(A S A')
+double energy_of(const at::Tensor& a, const at::Tensor& moments) {
+  return product_sum(at::mm(a, moments), a);
 }
 
 }  // namespace
@@ -35,35 +39,50 @@ std::size_t held_out_batches(std::size_t batches) {
   return batches < 2 ? 0 : std::max<std::size_t>(1, batches / 10);
 }
 
-SplitMoments collect_moments(const Model& model, const BlockVisit& visit,
-                             const Block& working, Site site) {
+SplitMoments split_moments(
+    std::size_t batches,
+    const std::function<std::pair<at::Tensor, at::Tensor>(std::size_t)>&
+        inputs) {
   const at::NoGradGuard no_grad;
-  const std::size_t batches = visit.original_input.size();
   const std::size_t fitted = batches - held_out_batches(batches);
   SplitMoments out;
   for (std::size_t i = 0; i < batches; ++i) {
-    // Both streams over one batch at a time: nothing larger is kept.
     check_interrupted();
-    const at::Tensor x =
-        site_input(model, visit.original, visit.layer, visit.original_input[i],
-                   visit.contexts[i], site);
-    const at::Tensor z =
-        site_input(model, working, visit.layer, visit.compressed_input[i],
-                   visit.contexts[i], site);
+    const auto [x, z] = inputs(i);
     (i < fitted ? out.fit : out.held_out).add(x, z);
   }
   if (out.held_out.empty()) out.held_out = out.fit;
   return out;
 }
 
-double relative_error(const at::Tensor& original, const at::Tensor& changed,
-                      const Moments& moments) {
-  const double target = quadratic(original, moments.original(), original);
-  const at::Tensor change = changed - original;
-  const double error = quadratic(original, moments.drift, original) +
-                       2 * quadratic(original, moments.drift_cross, change) +
-                       quadratic(change, moments.compressed, change);
-  return target > 0 ? std::max(0.0, error) / target : 0;
+SplitMoments collect_moments(const Model& model, const BlockVisit& visit,
+                             const Block& working, Site site) {
+  // Both streams over one batch at a time: nothing larger is kept.
+  return split_moments(visit.original_input.size(), [&](std::size_t i) {
+    return std::pair(
+        site_input(model, visit.original, visit.layer, visit.original_input[i],
+                   visit.contexts[i], site),
+        site_input(model, working, visit.layer, visit.compressed_input[i],
+                   visit.contexts[i], site));
+  });
+}
+
+LayerError::LayerError(const at::Tensor& original, const Moments& moments)
+    : original_(original),
+      compressed_(moments.compressed),
+      drift_(at::mm(original, moments.drift_cross)),
+      drift_energy_(energy_of(original, moments.drift)),
+      energy_(energy_of(original, moments.original())) {}
+
+double LayerError::relative(const at::Tensor& changed) const {
+  const at::Tensor change = changed - original_;
+  const double error = drift_energy_ + 2 * product_sum(drift_, change) +
+                       energy_of(change, compressed_);
+  return energy_ > 0 ? std::max(0.0, error) / energy_ : 0;
+}
+
+at::Tensor LayerError::half_gradient(const at::Tensor& changed) const {
+  return at::mm(changed - original_, compressed_) + drift_;
 }
 
 at::Tensor solve_spd(const at::Tensor& matrix, const at::Tensor& right) {

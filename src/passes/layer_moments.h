@@ -10,6 +10,9 @@
 
 #include <ATen/ATen.h>
 
+#include <functional>
+#include <utility>
+
 #include "autoglm/model/walk.h"
 
 namespace autoglm {
@@ -40,14 +43,38 @@ struct SplitMoments {
 /// with a single batch that one serves for both.
 std::size_t held_out_batches(std::size_t batches);
 
+/// The moments of batches 0 .. batches - 1; `inputs` gives what a batch is in
+/// both streams, {x, z}, and is asked once for each, in order.
+SplitMoments split_moments(
+    std::size_t batches,
+    const std::function<std::pair<at::Tensor, at::Tensor>(std::size_t)>&
+        inputs);
+
 /// Runs `visit.original` and `working` (the block as compressed so far, with
 /// the site's input width unchanged) over their streams.
 SplitMoments collect_moments(const Model& model, const BlockVisit& visit,
                              const Block& working, Site site);
 
-/// || W X - V Z ||^2 per || W X ||^2; W, V: [out, in].
-double relative_error(const at::Tensor& original, const at::Tensor& changed,
-                      const Moments& moments);
+/// || W X - V Z ||^2 for one W and many V: what does not depend on V is
+/// computed once. W, V: fp32 [out, in].
+class LayerError {
+ public:
+  LayerError(const at::Tensor& original, const Moments& moments);
+
+  /// || W X ||^2.
+  double energy() const { return energy_; }
+  /// The error per || W X ||^2; 0 where that is 0.
+  double relative(const at::Tensor& changed) const;
+  /// Half the gradient of the error in V: (V - W) Szz + W Sez, [out, in].
+  at::Tensor half_gradient(const at::Tensor& changed) const;
+
+ private:
+  at::Tensor original_;    // W
+  at::Tensor compressed_;  // Szz
+  at::Tensor drift_;       // W Sez
+  double drift_energy_ = 0;
+  double energy_ = 0;
+};
 
 /// A symmetric positive definite system solved in fp64: [n, n], [n, m]. Adds
 /// more to the diagonal until the factorization succeeds.

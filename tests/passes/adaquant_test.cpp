@@ -34,8 +34,8 @@ TEST_CASE("adaquant: the half gradient is autograd's of the squared error") {
     const at::AutoGradMode with_gradients(true);
     (at::mm(x, w.t()) - at::mm(z, v.t())).square().sum().backward();
   }
-  CHECK(at::allclose(2 * half_gradient(w, v.detach(), moments), v.grad(), 1e-3,
-                     1e-2));
+  CHECK(at::allclose(2 * LayerError(w, moments).half_gradient(v.detach()),
+                     v.grad(), 1e-3, 1e-2));
 }
 
 TEST_CASE("adaquant: gradients are those of LSQ, derived by hand") {

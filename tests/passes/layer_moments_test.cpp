@@ -14,7 +14,7 @@ TEST_CASE("layer moments: the relative error is that of the outputs") {
   const at::Tensor y = at::mm(x, w.t());
   const double expected =
       ((y - at::mm(z, v.t())).square().sum() / y.square().sum()).item<double>();
-  CHECK(relative_error(w, v, moments) == Approx(expected).epsilon(1e-4));
+  CHECK(LayerError(w, moments).relative(v) == Approx(expected).epsilon(1e-4));
   CHECK(moments.tokens == 40);
 }
 

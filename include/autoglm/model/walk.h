@@ -32,9 +32,4 @@ std::pair<Stream, Stream> walk_blocks(
     Model& model, const Weight& original_embedding, const at::Tensor& ids,
     std::int64_t batch, const std::function<Block(const BlockVisit&)>& visit);
 
-/// Runs one block over a stream.
-Stream run_block(const Model& model, const Block& block, std::int64_t layer,
-                 const Stream& stream,
-                 const std::vector<AttentionContext>& contexts);
-
 }  // namespace autoglm

@@ -7,11 +7,12 @@ Repair repair_columns(const at::Tensor& weight, const at::Tensor& kept,
   const at::ScalarType dtype = weight.scalar_type();
   const at::Tensor wide = weight.to(at::kFloat);
   const at::Tensor cut = wide.index_select(1, kept);
+  const LayerError error(wide, moments.held_out);
   // What is cut counts as zero.
   const auto error_of = [&](const at::Tensor& columns) {
     const at::Tensor full =
         at::zeros_like(wide).index_copy(1, kept, columns.to(at::kFloat));
-    return relative_error(wide, full, moments.held_out);
+    return error.relative(full);
   };
   Repair best;
   best.weight = cut.to(dtype);
@@ -27,10 +28,10 @@ Repair repair_columns(const at::Tensor& weight, const at::Tensor& kept,
     const double r = ridge * mean;
     const at::Tensor solved =
         solve_spd(inputs + identity * r, (target + cut * r).t()).t().to(dtype);
-    const double error = error_of(solved);
-    if (error < best.error_after) {
+    const double error_solved = error_of(solved);
+    if (error_solved < best.error_after) {
       best.weight = solved.contiguous();
-      best.error_after = error;
+      best.error_after = error_solved;
       best.ridge = ridge;
     }
   }

@@ -46,12 +46,17 @@ Shared prepare(const SplitMoments& moments, const AdaquantOptions& options) {
 class Fitter {
  public:
   Fitter(const at::Tensor& weight, const Grid& grid, const Shared& shared)
-      : weight_(weight), grid_(grid), shared_(shared) {
+      : weight_(weight),
+        grid_(grid),
+        shared_(shared),
+        fitted_(weight, shared.moments.fit),
+        held_out_(weight, shared.moments.held_out) {
     const GridFit fit = fit_min_max(weight, grid);
     best_ = {nearest_codes(weight, fit, grid), fit};
     error_ = error_of(best_);
   }
 
+  double energy() const { return held_out_.energy(); }
   double error() const { return error_; }
   const Rounded& best() const { return best_; }
 
@@ -61,8 +66,7 @@ class Fitter {
 
  private:
   double error_of(const Rounded& rounded) const {
-    return relative_error(weight_, dequantize(rounded, grid_),
-                          shared_.moments.held_out);
+    return held_out_.relative(dequantize(rounded, grid_));
   }
   void consider(const Rounded& rounded) {
     const double error = error_of(rounded);
@@ -74,6 +78,7 @@ class Fitter {
   const at::Tensor& weight_;
   const Grid& grid_;
   const Shared& shared_;
+  const LayerError fitted_, held_out_;
   Rounded best_;
   double error_ = 0;
 };
@@ -96,8 +101,7 @@ void Fitter::start(const AdaquantOptions& options) {
 
 void Fitter::descend(Rounded from, std::int64_t sweeps) {
   const Moments& moments = shared_.moments.fit;
-  at::Tensor gradient =
-      half_gradient(weight_, dequantize(from, grid_), moments);
+  at::Tensor gradient = fitted_.half_gradient(dequantize(from, grid_));
   for (std::int64_t sweep = 0; sweep < sweeps; ++sweep) {
     const bool codes = descend_codes(from, grid_, moments.compressed, gradient);
     const bool scales =
@@ -141,8 +145,7 @@ void Fitter::learn(const AdaquantOptions& options,
     adam.zero_grad();
     const at::Tensor soft =
         soft_dequantize(codes, log_scales, fit.zeros, grid_);
-    soft.backward(half_gradient(weight_, soft.detach(), moments) *
-                  (2 / energy));
+    soft.backward(fitted_.half_gradient(soft.detach()) * (2 / energy));
     adam.step();
     if (step % 20 == 19) consider(stored());
   }
@@ -151,12 +154,6 @@ void Fitter::learn(const AdaquantOptions& options,
 }
 
 }  // namespace
-
-at::Tensor half_gradient(const at::Tensor& original, const at::Tensor& changed,
-                         const Moments& moments) {
-  return at::mm(changed - original, moments.compressed) +
-         at::mm(original, moments.drift_cross);
-}
 
 at::Tensor soft_dequantize(const at::Tensor& codes,
                            const at::Tensor& log_scales,
@@ -181,8 +178,7 @@ AdaquantResult adaquant(const at::Tensor& weight, const Grid& grid,
   double energy = 0;
   out.rounded = by_rows(weight, [&](const at::Tensor& rows) {
     Fitter fitter(rows, grid, shared);
-    const double share =
-        (at::mm(rows, moments.held_out.original()) * rows).sum().item<double>();
+    const double share = fitter.energy();
     energy += share;
     out.error_rtn += share * fitter.error();
     fitter.start(options);

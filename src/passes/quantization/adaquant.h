@@ -31,7 +31,7 @@ struct AdaquantOptions {
   bool error_feedback = true;
 };
 
-/// Errors are relative_error() on the held-out moments.
+/// Errors are relative (LayerError) on the held-out moments.
 struct AdaquantResult {
   Rounded rounded;
   double error_rtn = 0;      // plain nearest rounding
@@ -45,10 +45,6 @@ struct AdaquantResult {
 AdaquantResult adaquant(
     const at::Tensor& weight, const Grid& grid, const SplitMoments& moments,
     const AdaquantOptions& options, const std::function<void()>& tick = [] {});
-
-/// Half the gradient of || W X - V Z ||^2 in V: (V - W) Szz + W Sez, [out, in].
-at::Tensor half_gradient(const at::Tensor& original, const at::Tensor& changed,
-                         const Moments& moments);
 
 /// s * (clamp(round(U), 0, 2^b - 1) - zero) with straight-through gradients.
 /// codes: [out, in]; log_scales: [out, groups].

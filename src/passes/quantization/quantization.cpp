@@ -248,15 +248,10 @@ void round_site(
 // What the head receives in both streams.
 SplitMoments head_moments(const Model& model, const Stream& original,
                           const Stream& compressed) {
-  const std::size_t fitted =
-      original.size() - held_out_batches(original.size());
-  SplitMoments out;
-  for (std::size_t i = 0; i < original.size(); ++i)
-    (i < fitted ? out.fit : out.held_out)
-        .add(final_hidden(model, original[i]),
-             final_hidden(model, compressed[i]));
-  if (out.held_out.empty()) out.held_out = out.fit;
-  return out;
+  return split_moments(original.size(), [&](std::size_t i) {
+    return std::pair(final_hidden(model, original[i]),
+                     final_hidden(model, compressed[i]));
+  });
 }
 
 void Quantization::run(Model& model, PassContext& context) const {
