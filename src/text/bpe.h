@@ -22,6 +22,12 @@ struct BpeModel {
   std::unordered_map<std::uint64_t, Merge> merges;  // left << 32 | right
   bool ignore_merges = false;  // a piece that is a token is not taken apart
 
+  /// Of two merges of the same pair the last counts.
+  void add_merge(TokenId left, TokenId right, Merge merge) {
+    merges[static_cast<std::uint64_t>(left) << 32 |
+           static_cast<std::uint32_t>(right)] = merge;
+  }
+
   const Merge* find_merge(TokenId left, TokenId right) const {
     const auto found = merges.find(static_cast<std::uint64_t>(left) << 32 |
                                    static_cast<std::uint32_t>(right));

@@ -11,19 +11,20 @@
 namespace autoglm {
 namespace {
 
-std::string chat_text(const Json& messages, const std::string& source) {
-  if (!messages.is_array())
+std::vector<Message> read_messages(const Json& json,
+                                   const std::string& source) {
+  if (!json.is_array())
     fail(ErrorKind::kInput, source + ": messages should be a list");
-  std::string out;
-  for (const Json& message : messages)
-    out += fmt::format("<|{}|>\n{}", json_string(message, "role", source),
-                       json_string(message, "content", source));
+  std::vector<Message> out;
+  for (const Json& message : json)
+    out.push_back({json_string(message, "role", source),
+                   json_string(message, "content", source)});
   return out;
 }
 
-std::vector<std::string> read_json_lines(const std::string& content,
-                                         const std::string& file) {
-  std::vector<std::string> out;
+std::vector<Document> read_json_lines(const std::string& content,
+                                      const std::string& file) {
+  std::vector<Document> out;
   std::size_t number = 0;
   for (std::size_t at = 0; at < content.size();) {
     const std::size_t end = std::min(content.find('\n', at), content.size());
@@ -37,8 +38,10 @@ std::vector<std::string> read_json_lines(const std::string& content,
         (!json.contains("text") && !json.contains("messages")))
       fail(ErrorKind::kInput,
            source + ": an object with 'text' or 'messages' was expected");
-    out.push_back(json.contains("text") ? json_string(json, "text", source)
-                                        : chat_text(json["messages"], source));
+    if (json.contains("text"))
+      out.emplace_back(json_string(json, "text", source));
+    else
+      out.emplace_back(read_messages(json["messages"], source));
   }
   return out;
 }
@@ -55,7 +58,7 @@ std::uint64_t scored_bytes(const std::vector<TokenId>& window,
 
 }  // namespace
 
-std::vector<std::string> read_corpus(const std::filesystem::path& file) {
+std::vector<Document> read_corpus(const std::filesystem::path& file) {
   std::string content = read_file(file);
   const std::string name = file.string();
   const std::string extension = file.extension();
@@ -65,7 +68,16 @@ std::vector<std::string> read_corpus(const std::filesystem::path& file) {
   if (!is_utf8(content))
     fail(ErrorKind::kInput, name + ": the text is not valid UTF-8");
   if (extension == ".jsonl") return read_json_lines(content, name);
-  return {std::move(content)};
+  std::vector<Document> out;
+  out.emplace_back(std::move(content));
+  return out;
+}
+
+std::vector<TokenId> encode_document(const Tokenizer& tokenizer,
+                                     const Document& document) {
+  if (const auto* text = std::get_if<std::string>(&document))
+    return tokenizer.encode(*text);
+  return encode_chat(tokenizer, std::get<std::vector<Message>>(document));
 }
 
 TokenWindows make_windows(const Tokenizer& tokenizer,
@@ -78,9 +90,9 @@ TokenWindows make_windows(const Tokenizer& tokenizer,
   out.source = file.string();
   std::vector<TokenId> ids;
   const auto wanted = static_cast<std::size_t>(count * length);
-  for (const std::string& document : read_corpus(file)) {
+  for (const Document& document : read_corpus(file)) {
     if (count > 0 && ids.size() >= wanted) break;
-    const std::vector<TokenId> more = tokenizer.encode(document);
+    const std::vector<TokenId> more = encode_document(tokenizer, document);
     ids.insert(ids.end(), more.begin(), more.end());
   }
   const auto step = static_cast<std::size_t>(length);

@@ -1,126 +1,127 @@
 #include "autoglm/text/tokenizer.h"
 
+#include <algorithm>
+
 #include "autoglm/core/error.h"
 #include "autoglm/core/file.h"
 #include "autoglm/core/text.h"
-#include "text/added_tokens.h"
-#include "text/bpe.h"
-#include "text/byte_alphabet.h"
-#include "text/tokenizer_file.h"
+#include "text/loaded_tokenizer.h"
+#include "text/tokenizer_files.h"
 
 namespace autoglm {
+namespace {
 
-struct Tokenizer::Data {
-  TokenizerFile file;
-  AddedTokenFinder raw_tokens;         // looked for first
-  AddedTokenFinder normalized_tokens;  // then, in what is left
+namespace fs = std::filesystem;
 
-  // Cuts one stretch of text by the pre-tokenizer's steps and encodes it.
-  void encode_text(std::string_view text, BpeCache& cache,
-                   std::vector<TokenId>& out) const {
-    if (file.prefix_space && !text.starts_with(' ')) {
-      std::string spaced(1, ' ');
-      spaced += text;
-      return encode_steps(spaced, 0, cache, out);
-    }
-    encode_steps(text, 0, cache, out);
-  }
-
-  void encode_steps(std::string_view text, std::size_t step, BpeCache& cache,
-                    std::vector<TokenId>& out) const {
-    if (text.empty()) return;
-    if (step == file.splits.size()) return cache.encode(text, out);
-    // Isolated: matches and the text between them are pieces alike.
-    std::size_t done = 0;
-    file.splits[step].each(text, [&](std::size_t begin, std::size_t end) {
-      encode_steps(text.substr(done, begin - done), step + 1, cache, out);
-      encode_steps(text.substr(begin, end - begin), step + 1, cache, out);
-      done = end;
-    });
-    encode_steps(text.substr(done), step + 1, cache, out);
-  }
+// Every tokenizer file we know; in a folder the first one that is there counts.
+struct FileKind {
+  const char* name;
+  LoadedTokenizer (*read)(const fs::path& file);
+};
+constexpr FileKind kFiles[] = {
+    {"tokenizer.json", read_tokenizer_json},
+    {"tokenizer.model", read_tokenizer_model},
+    {"ice_text.model", read_ice_text},
+    {"cog-pretrain.model", read_cog_pretrain},
+    {"vocab.json", read_gpt2},
+    {"merges.txt", read_gpt2},
+    {"vocab.txt", read_bert},
 };
 
-Tokenizer Tokenizer::load(const std::filesystem::path& path) {
-  const std::filesystem::path file =
-      std::filesystem::is_directory(path) ? path / "tokenizer.json" : path;
-  TokenizerFile parsed = read_tokenizer_file(file);
-  std::vector<AddedToken> raw, normalized;
-  for (const AddedToken& token : parsed.added)
-    (token.normalized ? normalized : raw).push_back(token);
+const FileKind* find_in(const fs::path& folder) {
+  std::error_code ignored;
+  for (const FileKind& kind : kFiles)
+    if (fs::is_regular_file(folder / kind.name, ignored)) return &kind;
+  return nullptr;
+}
+
+LoadedTokenizer read(const fs::path& path) {
+  if (fs::is_directory(path)) {
+    const FileKind* kind = find_in(path);
+    if (kind == nullptr) {
+      std::vector<std::string> names;
+      for (const FileKind& known : kFiles) names.emplace_back(known.name);
+      fail(ErrorKind::kInput,
+           fmt::format("{}: no tokenizer file in the folder (looked for {})",
+                       path.string(), fmt::join(names, ", ")));
+    }
+    return kind->read(path / kind->name);
+  }
+  for (const FileKind& kind : kFiles)
+    if (path.filename() == kind.name) return kind.read(path);
+  // A file under another name: JSON begins with a brace.
+  return read_file(path).starts_with('{') ? read_tokenizer_json(path)
+                                          : read_tokenizer_model(path);
+}
+
+void append(std::vector<TokenId>& out, const std::vector<TokenId>& ids) {
+  out.insert(out.end(), ids.begin(), ids.end());
+}
+
+}  // namespace
+
+void fail_unknown_id(TokenId id) {
+  fail(ErrorKind::kInput,
+       fmt::format("token id {} is not in the vocabulary", id));
+}
+
+Tokenizer Tokenizer::load(const fs::path& path) {
   Tokenizer out;
-  out.data_ = std::make_shared<const Data>(
-      Data{std::move(parsed), AddedTokenFinder(std::move(raw)),
-           AddedTokenFinder(std::move(normalized))});
+  out.data_ = std::make_shared<const LoadedTokenizer>(read(path));
   return out;
 }
 
-std::vector<TokenId> Tokenizer::encode(std::string_view text,
-                                       bool with_special) const {
+bool Tokenizer::exists(const fs::path& folder) {
+  return find_in(folder) != nullptr;
+}
+
+std::string Tokenizer::kind() const { return data_->kind; }
+
+std::vector<TokenId> Tokenizer::encode(std::string_view text, bool with_special,
+                                       TextForm form) const {
   if (!is_utf8(text)) fail(ErrorKind::kInput, "the text is not valid UTF-8");
   std::vector<TokenId> out;
-  if (with_special) out = data_->file.before;
-  BpeCache cache(data_->file.model);
-  for (const TextPart& part : data_->raw_tokens.split(text)) {
-    if (part.id >= 0) {
-      out.push_back(part.id);
-      continue;
-    }
-    for (const TextPart& inner : data_->normalized_tokens.split(part.text)) {
-      if (inner.id >= 0)
-        out.push_back(inner.id);
-      else
-        data_->encode_text(inner.text, cache, out);
-    }
-  }
-  if (with_special)
-    out.insert(out.end(), data_->file.after.begin(), data_->file.after.end());
+  if (with_special) out = data_->before;
+  append(out, data_->encoder->encode(text, form));
+  if (with_special) append(out, data_->after);
   return out;
 }
 
 std::string Tokenizer::decode(std::span<const TokenId> ids,
                               bool skip_special) const {
-  std::string bytes;
-  for (const TokenId id : ids) {
-    const auto index = static_cast<std::size_t>(id);
-    if (id < 0 || index >= data_->file.tokens.size() ||
-        !data_->file.tokens[index].known)
-      fail(ErrorKind::kInput,
-           fmt::format("token id {} is not in the vocabulary", id));
-    const TokenizerFile::Token& token = data_->file.tokens[index];
-    if (!(skip_special && token.special)) bytes += token.bytes;
-  }
-  return to_valid_utf8(bytes);
+  return data_->encoder->decode(ids, skip_special);
 }
 
 std::size_t Tokenizer::token_bytes(TokenId id) const {
-  const auto index = static_cast<std::size_t>(id);
-  if (id < 0 || index >= data_->file.tokens.size()) return 0;
-  const TokenizerFile::Token& token = data_->file.tokens[index];
-  return token.special ? 0 : token.bytes.size();
+  return data_->encoder->token_bytes(id);
 }
 
-std::vector<TokenId> Tokenizer::prefix() const {
-  if (!data_->file.before.empty()) return data_->file.before;
-  const auto mask = find_token("[gMASK]");
-  for (const char* name : {"<sop>", "sop"})
-    if (const auto start = find_token(name); mask && start)
-      return {*mask, *start};
-  return {};
+std::vector<TokenId> Tokenizer::prefix() const { return data_->prefix; }
+
+std::vector<TokenId> Tokenizer::prompt(std::string_view text) const {
+  const LoadedTokenizer::Prompt& prompt = data_->prompt;
+  const std::vector<TokenId> ids = encode(text, false, prompt.form);
+  std::vector<TokenId> out = prompt.before;
+  append(out, ids);
+  if (!prompt.masks.empty() &&
+      std::ranges::find_first_of(ids, prompt.masks) == ids.end())
+    out.push_back(prompt.masks.front());
+  append(out, prompt.after);
+  return out;
 }
+
+std::optional<BlankTokens> Tokenizer::blank_tokens() const {
+  return data_->blanks;
+}
+
+ChatForm Tokenizer::chat_form() const { return data_->chat; }
 
 std::optional<TokenId> Tokenizer::find_token(std::string_view token) const {
-  for (const AddedToken& added : data_->file.added)
-    if (added.content == token) return added.id;
-  const auto bytes = alphabet_to_bytes(token);
-  const auto found =
-      data_->file.model.ids.find(bytes.value_or(std::string(token)));
-  if (found == data_->file.model.ids.end()) return std::nullopt;
-  return found->second;
+  return data_->encoder->find_token(token);
 }
 
 std::int64_t Tokenizer::vocabulary_size() const {
-  return static_cast<std::int64_t>(data_->file.tokens.size());
+  return data_->encoder->vocabulary_size();
 }
 
 }  // namespace autoglm

@@ -21,8 +21,13 @@ TEST_CASE("corpus: json lines hold text or messages") {
                         "{\"messages\": [{\"role\": \"user\", \"content\": "
                         "\"hi\"}, {\"role\": \"assistant\", \"content\": "
                         "\"ho\"}]}\n");
-  CHECK(read_corpus(folder / "a.jsonl") ==
-        std::vector<std::string>{"one", "<|user|>\nhi<|assistant|>\nho"});
+  const std::vector<Document> documents = read_corpus(folder / "a.jsonl");
+  REQUIRE(documents.size() == 2);
+  CHECK(std::get<std::string>(documents[0]) == "one");
+  const auto& messages = std::get<std::vector<Message>>(documents[1]);
+  REQUIRE(messages.size() == 2);
+  CHECK(messages[0].role == "user");
+  CHECK(messages[1].content == "ho");
 }
 
 TEST_CASE("corpus: a bad line is named by file and number") {

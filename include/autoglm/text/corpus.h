@@ -4,16 +4,25 @@
 #include <cstdint>
 #include <filesystem>
 #include <string>
+#include <variant>
 #include <vector>
 
+#include "autoglm/text/chat.h"
 #include "autoglm/text/tokenizer.h"
 
 namespace autoglm {
 
+/// A text or a conversation.
+using Document = std::variant<std::string, std::vector<Message>>;
+
 /// The documents of a .txt file (one), or of a .jsonl file: one JSON object a
-/// line with `text`, or with `messages` [{role, content}], which are written
-/// in the GLM chat form <|role|>\ncontent. Throws kInput with file and line.
-std::vector<std::string> read_corpus(const std::filesystem::path& file);
+/// line with `text`, or with `messages` [{role, content}]. Throws kInput with
+/// file and line.
+std::vector<Document> read_corpus(const std::filesystem::path& file);
+
+/// A text as it stands; a conversation in the family's chat form (chat.h).
+std::vector<TokenId> encode_document(const Tokenizer& tokenizer,
+                                     const Document& document);
 
 /// Non-overlapping windows of exactly `length` text tokens, each preceded by
 /// `prefix`, which is never predicted.

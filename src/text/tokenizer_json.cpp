@@ -1,43 +1,40 @@
-#include "text/tokenizer_file.h"
-
-#include <limits>
-
-#include "autoglm/core/error.h"
+// tokenizer.json of Hugging Face's tokenizers library, with a byte-level BPE
+// model: the file's own pre-tokenizer pattern, added tokens, merges and
+// post-processor decide, nothing is assumed.
 #include "autoglm/core/json.h"
 #include "autoglm/core/text.h"
-#include "text/byte_alphabet.h"
+#include "text/byte_level.h"
+#include "text/tokenizer_files.h"
 
 namespace autoglm {
 namespace {
 
-// Ids beyond this are no token ids; it bounds the table a file can ask for.
-constexpr std::int64_t kMaxId = 1 << 24;
-
-// The pattern that ByteLevel applies itself when use_regex is true (GPT-2).
-constexpr const char* kByteLevelPattern =
-    "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|"
-    "\\s+(?!\\S)|\\s+";
-
 class Reader {
  public:
   explicit Reader(const std::filesystem::path& path)
-      : source_(path.string()), json_(read_json(path)) {
+      : source_(path.string()), json_(read_json(path)), builder_(source_) {
     if (!json_.is_object()) complain("an object was expected");
   }
 
-  TokenizerFile read() {
+  LoadedTokenizer read() {
     read_normalizer();
     read_pre_tokenizer(field("pre_tokenizer"), "pre_tokenizer");
     read_model();
     read_added_tokens();
     read_post_processor(field("post_processor"), "post_processor");
     read_decoder();
+    out_.kind = "byte-level BPE (tokenizer.json)";
+    out_.chat = ChatForm::kTemplate;
+    out_.encoder = builder_.finish();
+    out_.prefix = out_.before;
+    if (out_.prefix.empty()) out_.prefix = named_prefix();
+    out_.prompt.before = out_.prefix;
     return std::move(out_);
   }
 
  private:
   [[noreturn]] void complain(const std::string& text) const {
-    fail(ErrorKind::kInput, source_ + ": " + text);
+    builder_.complain(text);
   }
 
   Json field(const char* key) const {
@@ -62,6 +59,15 @@ class Reader {
     return json_bool_or(json, key, fallback, source_);
   }
 
+  // Files without a template leave the prefix to the chat template.
+  std::vector<TokenId> named_prefix() const {
+    const auto mask = out_.encoder->find_token("[gMASK]");
+    for (const char* name : {"<sop>", "sop"})
+      if (const auto start = out_.encoder->find_token(name); mask && start)
+        return {*mask, *start};
+    return {};
+  }
+
   void read_normalizer() const {
     const Json normalizer = field("normalizer");
     if (normalizer.is_null()) return;
@@ -79,7 +85,7 @@ class Reader {
       for (const Json& step : list(json, "pretokenizers", where))
         read_pre_tokenizer(step, where);
     } else if (type == "Split") {
-      if (json.value("behavior", std::string()) != "Isolated" ||
+      if (json.value("behavior", Json()) != "Isolated" ||
           flag(json, "invert", false))
         complain(where +
                  ": Split is supported with behavior Isolated, not "
@@ -88,29 +94,17 @@ class Reader {
       if (!pattern.is_object() || !pattern.contains("Regex") ||
           !pattern["Regex"].is_string())
         complain(where + ": Split has no pattern.Regex");
-      out_.splits.emplace_back(pattern["Regex"].get<std::string>(), source_);
+      builder_.model().splits.emplace_back(pattern["Regex"].get<std::string>(),
+                                           source_);
     } else if (type == "ByteLevel") {
       byte_level_ = true;
-      if (flag(json, "add_prefix_space", true)) out_.prefix_space = true;
+      if (flag(json, "add_prefix_space", true))
+        builder_.model().prefix_space = true;
       if (flag(json, "use_regex", true))
-        out_.splits.emplace_back(kByteLevelPattern, source_);
+        builder_.model().splits.emplace_back(kGpt2Pattern, source_);
     } else {
       complain(fmt::format("{}: {} is not supported", where, type));
     }
-  }
-
-  TokenId read_id(const Json& value, const std::string& what) const {
-    if (!value.is_number_integer() || value.get<std::int64_t>() < 0 ||
-        value.get<std::int64_t>() > kMaxId)
-      complain(fmt::format("the id of {} is not a number from 0 to {}", what,
-                           kMaxId));
-    return value.get<TokenId>();
-  }
-
-  void place(TokenId id, std::string bytes, bool special) {
-    const auto index = static_cast<std::size_t>(id);
-    if (index >= out_.tokens.size()) out_.tokens.resize(index + 1);
-    out_.tokens[index] = {std::move(bytes), true, special};
   }
 
   void read_model() {
@@ -134,65 +128,25 @@ class Reader {
         complain(fmt::format("model.{} is not supported", key));
     if (flag(model, "byte_fallback", false))
       complain("model.byte_fallback is not supported");
-    out_.model.ignore_merges = flag(model, "ignore_merges", false);
-    read_vocabulary(model);
+    builder_.model().bpe.ignore_merges = flag(model, "ignore_merges", false);
+    if (!model.contains("vocab") || !model["vocab"].is_object())
+      complain("model.vocab is missing");
+    builder_.add_vocabulary(model["vocab"]);
     read_merges(model);
   }
 
-  void read_vocabulary(const Json& model) {
-    if (!model.contains("vocab") || !model["vocab"].is_object())
-      complain("model.vocab is missing");
-    for (const auto& [text, value] : model["vocab"].items()) {
-      const TokenId id = read_id(value, fmt::format("'{}'", text));
-      if (static_cast<std::size_t>(id) < out_.tokens.size() &&
-          out_.tokens[static_cast<std::size_t>(id)].known)
-        complain(fmt::format("the id {} is given to two tokens", id));
-      // A text outside the alphabet can never come out of a merge of bytes.
-      const std::string bytes = alphabet_to_bytes(text).value_or(text);
-      out_.model.ids[bytes] = id;
-      place(id, bytes, false);
-    }
-    for (int b = 0; b < 256; ++b) {
-      const auto found =
-          out_.model.ids.find(std::string(1, static_cast<char>(b)));
-      out_.model.byte_ids[b] =
-          found == out_.model.ids.end() ? -1 : found->second;
-    }
-  }
-
   void read_merges(const Json& model) {
-    std::int32_t rank = 0;
+    std::size_t number = 0;
     for (const Json& merge : list(model, "merges", "model")) {
-      std::string left, right;
-      if (merge.is_string()) {
-        const std::string text = merge.get<std::string>();
-        const std::size_t space = text.find(' ');
-        if (space == std::string::npos ||
-            text.find(' ', space + 1) != std::string::npos)
-          complain(fmt::format("merge '{}' is not a pair", text));
-        left = text.substr(0, space);
-        right = text.substr(space + 1);
-      } else if (merge.is_array() && merge.size() == 2 &&
-                 merge[0].is_string() && merge[1].is_string()) {
-        left = merge[0].get<std::string>();
-        right = merge[1].get<std::string>();
-      } else {
-        complain(fmt::format("merge number {} is not a pair", rank));
-      }
-      const auto id = [&](const std::string& token) {
-        const auto found =
-            out_.model.ids.find(alphabet_to_bytes(token).value_or(token));
-        if (found == out_.model.ids.end())
-          complain(
-              fmt::format("merge '{} {}' uses the token '{}', which is not "
-                          "in the vocabulary",
-                          left, right, token));
-        return found->second;
-      };
-      const TokenId a = id(left), b = id(right);
-      out_.model.merges[static_cast<std::uint64_t>(a) << 32 |
-                        static_cast<std::uint32_t>(b)] = {rank++,
-                                                          id(left + right)};
+      if (merge.is_string())
+        builder_.add_merge(merge.get<std::string>());
+      else if (merge.is_array() && merge.size() == 2 && merge[0].is_string() &&
+               merge[1].is_string())
+        builder_.add_merge(merge[0].get<std::string>(),
+                           merge[1].get<std::string>());
+      else
+        complain(fmt::format("merge number {} is not a pair", number));
+      ++number;
     }
   }
 
@@ -202,18 +156,12 @@ class Reader {
     if (!added.is_array()) complain("added_tokens should be a list");
     for (const Json& json : added) {
       if (!json.is_object()) complain("an added token is not an object");
-      AddedToken token;
-      token.content = json_string(json, "content", source_ + ": added_tokens");
-      token.id = read_id(json.value("id", Json()),
-                         fmt::format("the added token '{}'", token.content));
-      token.single_word = flag(json, "single_word", false);
-      token.lstrip = flag(json, "lstrip", false);
-      token.rstrip = flag(json, "rstrip", false);
-      token.special = flag(json, "special", false);
-      token.normalized = flag(json, "normalized", !token.special);
-      place(token.id, alphabet_to_bytes(token.content).value_or(token.content),
-            token.special);
-      out_.added.push_back(std::move(token));
+      AddedToken token =
+          read_added_token(json, false, source_ + ": added_tokens");
+      token.id =
+          builder_.read_id(json.value("id", Json()),
+                           fmt::format("the added token '{}'", token.content));
+      builder_.add_special(std::move(token));
     }
   }
 
@@ -246,7 +194,7 @@ class Reader {
                         where, name));
       for (const Json& id : list(specials[name], "ids", where))
         (seen_text ? out_.after : out_.before)
-            .push_back(read_id(id, fmt::format("'{}'", name)));
+            .push_back(builder_.read_id(id, fmt::format("'{}'", name)));
     }
   }
 
@@ -260,13 +208,14 @@ class Reader {
 
   std::string source_;
   Json json_;
-  TokenizerFile out_;
+  ByteLevelBuilder builder_;
+  LoadedTokenizer out_;
   bool byte_level_ = false;
 };
 
 }  // namespace
 
-TokenizerFile read_tokenizer_file(const std::filesystem::path& file) {
+LoadedTokenizer read_tokenizer_json(const std::filesystem::path& file) {
   return Reader(file).read();
 }
 
