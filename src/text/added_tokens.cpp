@@ -35,6 +35,10 @@ bool is_word(std::string_view character) {
 }
 
 bool is_space(std::string_view character) {
+  // A megabyte of blanks before a mask should not take seconds.
+  if (character.size() == 1)
+    return character[0] == ' ' ||
+           (character[0] >= '\t' && character[0] <= '\r');
   static const Regex regex("\\s", "white space");
   return matches(regex, character);
 }
