@@ -8,6 +8,7 @@
 
 namespace autoglm {
 
+/// The way back from safetensors_dtype(); no value for an unknown name.
 std::optional<at::ScalarType> find_safetensors_dtype(std::string_view name);
 
 }  // namespace autoglm

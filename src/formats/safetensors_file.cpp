@@ -5,10 +5,10 @@
 #include <optional>
 
 #include "autoglm/core/error.h"
-#include "autoglm/core/json.h"
 #include "autoglm/core/text.h"
 #include "autoglm/formats/safetensors.h"
 #include "formats/dtypes.h"
+#include "formats/large_json.h"
 
 namespace autoglm {
 
@@ -26,23 +26,25 @@ struct Claim {
 class Complaint {
  public:
   Complaint(const std::filesystem::path& file, const std::string& name)
-      : start_(fmt::format("{}: tensor '{}': ", file.string(), name)) {}
+      : file_(file), name_(name) {}
   [[noreturn]] void operator()(const std::string& text) const {
-    fail(ErrorKind::kInput, start_ + text);
+    fail(ErrorKind::kInput,
+         fmt::format("{}: tensor '{}': {}", file_.string(), name_, text));
   }
 
  private:
-  std::string start_;
+  const std::filesystem::path& file_;
+  const std::string& name_;
 };
 
-std::uint64_t read_unsigned(const Json& value, const char* what,
+std::uint64_t read_unsigned(const LargeJson& value, const char* what,
                             const Complaint& complain) {
   if (!value.is_number_unsigned())
     complain(fmt::format("{} is not a whole number of at least 0", what));
   return value.get<std::uint64_t>();
 }
 
-TensorEntry read_entry(const Json& json, const Complaint& complain) {
+TensorEntry read_entry(const LargeJson& json, const Complaint& complain) {
   if (!json.is_object()) complain("its header entry is not an object");
   for (const char* key : {"dtype", "shape", "data_offsets"})
     if (!json.contains(key)) complain(fmt::format("{} is missing", key));
@@ -57,7 +59,7 @@ TensorEntry read_entry(const Json& json, const Complaint& complain) {
     complain("shape is not a list of at most 64 numbers");
   std::uint64_t size = c10::elementSize(entry.dtype);
   bool empty = false;
-  for (const Json& dimension : json["shape"]) {
+  for (const LargeJson& dimension : json["shape"]) {
     const std::uint64_t n = read_unsigned(dimension, "a dimension", complain);
     if (n >
         static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max()))
@@ -66,7 +68,8 @@ TensorEntry read_entry(const Json& json, const Complaint& complain) {
     empty = empty || n == 0;
   }
   for (const std::int64_t n : entry.shape) {
-    if (empty) break;
+    // Beside a dimension of 0 too, as ATen multiplies the others.
+    if (n == 0) continue;
     if (size > std::numeric_limits<std::uint64_t>::max() / 2 /
                    static_cast<std::uint64_t>(n))
       complain("the shape's size overflows");
@@ -74,7 +77,7 @@ TensorEntry read_entry(const Json& json, const Complaint& complain) {
   }
   if (empty) size = 0;
 
-  const Json& offsets = json["data_offsets"];
+  const LargeJson& offsets = json["data_offsets"];
   if (!offsets.is_array() || offsets.size() != 2)
     complain("data_offsets is not a pair");
   entry.begin = read_unsigned(offsets[0], "an offset", complain);
@@ -153,7 +156,7 @@ SafetensorsFile SafetensorsFile::open(const std::filesystem::path& path) {
                      name, header, file.size() - 8));
   const std::string_view text(reinterpret_cast<const char*>(file.data()) + 8,
                               header);
-  const Json json = parse_json(text, name + ": header");
+  const LargeJson json = parse_large_json(text, name + ": header");
   if (!json.is_object())
     fail(ErrorKind::kInput, name + ": the header is not a JSON object");
 

@@ -1,5 +1,6 @@
 // Writing safetensors: one file, or a folder of shards with an index.
 #include <algorithm>
+#include <unordered_set>
 
 #include "autoglm/core/error.h"
 #include "autoglm/core/json.h"
@@ -52,18 +53,22 @@ void write_plain(const fs::path& file, NamedTensors tensors,
     return size_a != size_b ? size_a > size_b : a.first < b.first;
   });
   metadata.emplace("format", "pt");
-  Json header = Json::object();
-  header["__metadata__"] = metadata;
+  // Appended without looking for the key: with 50,000 of them that would take
+  // longer than the writing.
+  Json::object_t header;
+  header.push_back({"__metadata__", metadata});
+  std::unordered_set<std::string_view> names;
   std::uint64_t offset = 0;
   for (const auto& [name, tensor] : tensors) {
     const std::uint64_t end = offset + bytes_of(tensor);
-    AUTOGLM_ENSURE(!header.contains(name));
-    header[name] = {{"dtype", safetensors_dtype(tensor.scalar_type())},
-                    {"shape", tensor.sizes().vec()},
-                    {"data_offsets", {offset, end}}};
+    AUTOGLM_ENSURE(names.insert(name).second);
+    header.push_back({name,
+                      {{"dtype", safetensors_dtype(tensor.scalar_type())},
+                       {"shape", tensor.sizes().vec()},
+                       {"data_offsets", {offset, end}}}});
     offset = end;
   }
-  std::string text = header.dump();
+  std::string text = Json(std::move(header)).dump();
   text.resize((text.size() + 7) / 8 * 8, ' ');
   OutputFile out(file);
   unsigned char length[8];
@@ -183,11 +188,11 @@ std::uint64_t TensorFolderWriter::finish() {
   }
   state.shards.clear();
   if (count > 1) {
-    std::sort(state.placed.begin(), state.placed.end());
-    Json index = {{"metadata", {{"total_size", state.total_bytes}}},
-                  {"weight_map", Json::object()}};
+    std::map<std::string, std::string> weight_map;
     for (const auto& [name, shard] : state.placed)
-      index["weight_map"][name] = names[shard];
+      weight_map[name] = names[shard];
+    const Json index = {{"metadata", {{"total_size", state.total_bytes}}},
+                        {"weight_map", weight_map}};
     write_file_atomically(state.folder / "model.safetensors.index.json",
                           to_text(index));
   }

@@ -1,9 +1,7 @@
-// safetensors files and folders of them (shards + index): named tensors, read
-// through a memory map, written atomically. Knows nothing of GLM.
+// safetensors files and the folders written with them (shards + index): named
+// tensors, read through a memory map, written atomically. Knows nothing of GLM.
 // Format: https://github.com/huggingface/safetensors, "Format".
 #pragma once
-
-#include <ATen/ATen.h>
 
 #include <cstdint>
 #include <filesystem>
@@ -14,20 +12,10 @@
 #include <vector>
 
 #include "autoglm/core/file.h"
+#include "autoglm/formats/tensor_entry.h"
+#include "autoglm/formats/tensor_folder.h"
 
 namespace autoglm {
-
-/// Where one tensor lies. Offsets are absolute in the file.
-struct TensorEntry {
-  at::ScalarType dtype;
-  std::vector<std::int64_t> shape;
-  std::uint64_t begin;
-  std::uint64_t end;
-};
-
-/// The safetensors name of a dtype ("BF16"), throws kInternal when there is
-/// none; and the way back (no value for an unknown name).
-std::string safetensors_dtype(at::ScalarType dtype);
 
 /// One file. Everything the header claims is checked on open: lengths,
 /// offsets, overlaps, holes, dtypes, shapes, duplicates. Throws kInput with
@@ -50,33 +38,6 @@ class SafetensorsFile {
   MappedFile file_;
   std::map<std::string, TensorEntry> entries_;
   std::map<std::string, std::string> metadata_;
-};
-
-/// All tensors of a folder: `model.safetensors`, or the shards that
-/// `model.safetensors.index.json` names. Shards are opened at once, so a
-/// missing or lying shard is found before any tensor is used. Copies share.
-class TensorFolder {
- public:
-  /// Throws kInput: no weights, missing shard, a shard name with a path, a
-  /// tensor that is not in the shard the index names.
-  static TensorFolder open(const std::filesystem::path& folder);
-
-  /// A single file as if it were a folder (golden values, id files).
-  static TensorFolder open_file(const std::filesystem::path& file);
-
-  std::vector<std::string> names() const;  // sorted
-  bool contains(const std::string& name) const;
-  const TensorEntry& entry(const std::string& name) const;
-  at::Tensor tensor(const std::string& name) const;
-  /// The shard a tensor lies in, for messages.
-  const std::filesystem::path& file_of(const std::string& name) const;
-  /// Shard file names in order, for a writer that keeps the layout.
-  std::vector<std::string> shards() const;
-
- private:
-  struct Data;
-  std::shared_ptr<const Data> data_;
-  const SafetensorsFile& shard_of(const std::string& name) const;
 };
 
 /// Writes one file atomically. Order: largest alignment first, then by name,
