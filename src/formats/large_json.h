@@ -1,6 +1,6 @@
 // JSON objects with very many keys: headers and indexes of large checkpoints.
 // core's Json keeps the order of keys in a list, where adding the n-th key
-// looks at all before it; 50,000 tensors would take seconds.
+// looks at all before it: seconds with 50,000 tensors.
 #pragma once
 
 #include <string>
