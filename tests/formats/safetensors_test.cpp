@@ -139,6 +139,13 @@ TEST_CASE("safetensors: a header that lies is refused, each lie by name") {
                "overlap"));
 }
 
+TEST_CASE("safetensors: a syntax error in the header has its place") {
+  CHECK(contains(open_error(raw_file("{\n \"x\": ?}", 0)),
+                 "t.safetensors: header:2:7: not valid JSON: "));
+  CHECK(contains(open_error(raw_file("{} {}", 0)), "header:1:4: not valid"));
+  CHECK(contains(open_error(raw_file("{\"x\":1e999}", 0)), "number overflow"));
+}
+
 TEST_CASE("safetensors: a write that fails leaves no file behind") {
   const TemporaryFolder folder;
   rlimit before = {};
