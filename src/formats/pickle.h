@@ -71,7 +71,7 @@ struct Pickle {
 
 /// Reads the pickle that `bytes` starts with; they must outlive the result.
 /// Throws kInput "source: byte 17: ..." for an opcode or a global that is not
-/// known, a damaged or truncated pickle, or more than 8 million values.
+/// known, a damaged or truncated pickle, or more than 4 million values.
 Pickle read_pickle(std::string_view bytes, const std::string& source);
 
 }  // namespace autoglm

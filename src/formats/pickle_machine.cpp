@@ -6,9 +6,9 @@
 namespace autoglm {
 namespace {
 
-// About 20 a tensor, so this is 400,000 tensors; a hostile file of empty lists
-// gets half a gigabyte and no more.
-constexpr std::size_t kMaxValues = 8'000'000;
+// About 20 a tensor, so this is 200,000 tensors in one file; a hostile one gets
+// half a gigabyte and no more.
+constexpr std::size_t kMaxValues = 4'000'000;
 constexpr PickleId kNoValue = 0xffffffff;
 
 }  // namespace

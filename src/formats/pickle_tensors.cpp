@@ -23,7 +23,7 @@ const PickleGlobal& PickleMachine::global(PickleId id, const char* what) {
 }
 
 // ("storage", type, key, location, count) and, in the old format, a sixth item
-// for a view of another storage, which no writer has used since 2017.
+// for a view of another storage, None in every file seen.
 void PickleMachine::persistent_id() {
   const std::vector<PickleId>& id = tuple(pop(), "a persistent id");
   if (id.size() < 5 || id.size() > 6 ||
