@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <set>
 
 #include "autoglm/core/error.h"
@@ -10,42 +11,129 @@
 namespace autoglm {
 namespace {
 
-constexpr int kMaxDepth = 256;
+constexpr std::size_t kMaxDepth = 256;
 
-// Levels of nesting, counted before parsing so that no parser recursion or
-// destructor ever sees a hostile depth.
-int nesting(std::string_view text) {
-  int depth = 0, deepest = 0;
-  bool in_string = false;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    const char c = text[i];
-    if (in_string) {
-      if (c == '\\')
-        ++i;
-      else if (c == '"')
-        in_string = false;
-    } else if (c == '"') {
-      in_string = true;
-    } else if (c == '[' || c == '{') {
-      deepest = std::max(deepest, ++depth);
-    } else if (c == ']' || c == '}') {
-      --depth;
-    }
-  }
-  return deepest;
+// A key of a hostile file may hold anything and be of any length.
+std::string key_text(const std::string& key) {
+  std::string text =
+      Json(key).dump(-1, ' ', true, Json::error_handler_t::replace);
+  text = text.substr(1, text.size() - 2);
+  return text.size() > 80 ? text.substr(0, 77) + "..." : text;
 }
 
-std::string position(std::string_view text, std::size_t byte) {
-  std::size_t line = 1, column = 1;
-  for (std::size_t i = 0; i + 1 < byte && i < text.size(); ++i) {
-    if (text[i] == '\n') {
-      ++line;
-      column = 1;
-    } else {
-      ++column;
-    }
+// The members of an object: where a new key's value goes, or a null pointer
+// where the key is there already. `seen` is kept for every open object.
+LargeJson* add_member(LargeJson::object_t& members, std::set<std::string>&,
+                      const std::string& key) {
+  const auto [member, fresh] = members.emplace(key, nullptr);
+  return fresh ? &member->second : nullptr;
+}
+
+// An ordered object is a list: adding through its own interface would look at
+// all members before.
+Json* add_member(Json::object_t& members, std::set<std::string>& seen,
+                 const std::string& key) {
+  if (!seen.insert(key).second) return nullptr;
+  members.push_back({key, nullptr});
+  return &members.back().second;
+}
+
+// Builds the value from the parser's events. The library's own builder with a
+// callback could find duplicate keys too, but searches all members of the
+// parent after each object: 50,000 keys took it half a minute.
+template <class Value>
+class Builder : public nlohmann::json_sax<Value> {
+ public:
+  Builder(std::string_view text, const std::string& source)
+      : text_(text), source_(source) {}
+
+  Value result() { return std::move(root_); }
+
+  bool null() override { return add(nullptr); }
+  bool boolean(bool value) override { return add(value); }
+  bool number_integer(std::int64_t value) override { return add(value); }
+  bool number_unsigned(std::uint64_t value) override { return add(value); }
+  bool number_float(double value, const std::string&) override {
+    return add(value);
   }
-  return fmt::format("{}:{}", line, column);
+  bool string(std::string& value) override { return add(std::move(value)); }
+  // Not in JSON text.
+  bool binary(typename Value::binary_t&) override { return false; }
+
+  bool start_object(std::size_t) override { return open(Value::object()); }
+  bool end_object() override { return close(); }
+  bool start_array(std::size_t) override { return open(Value::array()); }
+  bool end_array() override { return close(); }
+  bool key(std::string& name) override {
+    Open& object = open_.back();
+    slot_ =
+        add_member(object.value->template get_ref<typename Value::object_t&>(),
+                   object.seen, name);
+    if (slot_ == nullptr)
+      complain(fmt::format(": the key '{}' is given twice", key_text(name)));
+    return true;
+  }
+  bool parse_error(std::size_t byte, const std::string&,
+                   const nlohmann::detail::exception& error) override {
+    const std::string_view before = text_.substr(0, byte == 0 ? 0 : byte - 1);
+    const std::size_t line_start = before.rfind('\n') + 1;  // npos + 1 is 0
+    // "[json.exception...] parse error at line 3, column 14: reason"
+    std::string_view why = error.what();
+    const auto at = std::min(why.find("column"), why.find("] ") + 1);
+    if (const auto colon = why.find(": ", at); colon != std::string_view::npos)
+      why = why.substr(colon + 2);
+    complain(fmt::format(":{}:{}: not valid JSON: {}",
+                         std::count(before.begin(), before.end(), '\n') + 1,
+                         before.size() - line_start + 1, why));
+    return false;  // not reached
+  }
+
+ private:
+  struct Open {
+    Value* value;
+    std::set<std::string> seen;
+  };
+
+  [[noreturn]] void complain(const std::string& text) const {
+    fail(ErrorKind::kInput, source_ + text);
+  }
+  // A value's place stays where it is while it is open: nothing is added to
+  // what holds it before it is closed.
+  Value& place(Value value) {
+    if (open_.empty()) return root_ = std::move(value);
+    Value& parent = *open_.back().value;
+    if (parent.is_object()) return *slot_ = std::move(value);
+    parent.push_back(std::move(value));
+    return parent.back();
+  }
+  bool add(Value value) {
+    place(std::move(value));
+    return true;
+  }
+  bool open(Value value) {
+    if (open_.size() == kMaxDepth)
+      complain(
+          fmt::format(": JSON nested more than {} levels deep", kMaxDepth));
+    open_.push_back({&place(std::move(value)), {}});
+    return true;
+  }
+  bool close() {
+    open_.pop_back();
+    return true;
+  }
+
+  std::string_view text_;
+  const std::string& source_;
+  Value root_;
+  std::vector<Open> open_;
+  Value* slot_ = nullptr;  // of the key read last
+};
+
+template <class Value>
+Value parse(std::string_view text, const std::string& source) {
+  Builder<Value> builder(text, source);
+  Value::sax_parse(text, &builder);
+  return builder.result();
 }
 
 const Json& field(const Json& object, const char* key,
@@ -66,39 +154,11 @@ const Json& field(const Json& object, const char* key,
 }  // namespace
 
 Json parse_json(std::string_view text, const std::string& source) {
-  if (nesting(text) > kMaxDepth)
-    fail(ErrorKind::kInput,
-         fmt::format("{}: JSON nested more than {} levels deep", source,
-                     kMaxDepth));
-  // ordered_json keeps both of two equal keys; a file with two answers to one
-  // question is refused instead.
-  std::vector<std::set<std::string>> keys;
-  std::string duplicate;
-  const auto watch = [&](int, Json::parse_event_t event, Json& parsed) {
-    if (event == Json::parse_event_t::object_start) keys.emplace_back();
-    if (event == Json::parse_event_t::object_end) keys.pop_back();
-    if (event == Json::parse_event_t::key &&
-        !keys.back().insert(parsed.get<std::string>()).second)
-      duplicate = parsed.get<std::string>();
-    return true;
-  };
-  Json value;
-  try {
-    value = Json::parse(text, watch);
-  } catch (const Json::parse_error& error) {
-    // The library's text is "[json.exception...] parse error at line..: why".
-    std::string_view why = error.what();
-    if (const auto at = why.find("column"); at != std::string_view::npos)
-      if (const auto colon = why.find(": ", at);
-          colon != std::string_view::npos)
-        why = why.substr(colon + 2);
-    fail(ErrorKind::kInput, fmt::format("{}:{}: not valid JSON: {}", source,
-                                        position(text, error.byte), why));
-  }
-  if (!duplicate.empty())
-    fail(ErrorKind::kInput,
-         fmt::format("{}: the key '{}' is given twice", source, duplicate));
-  return value;
+  return parse<Json>(text, source);
+}
+
+LargeJson parse_large_json(std::string_view text, const std::string& source) {
+  return parse<LargeJson>(text, source);
 }
 
 Json read_json(const std::filesystem::path& file) {

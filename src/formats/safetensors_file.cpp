@@ -5,10 +5,10 @@
 #include <optional>
 
 #include "autoglm/core/error.h"
+#include "autoglm/core/json.h"
 #include "autoglm/core/text.h"
 #include "autoglm/formats/safetensors.h"
 #include "formats/dtypes.h"
-#include "formats/large_json.h"
 
 namespace autoglm {
 

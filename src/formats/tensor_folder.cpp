@@ -7,8 +7,8 @@
 #include <utility>
 
 #include "autoglm/core/error.h"
+#include "autoglm/core/json.h"
 #include "autoglm/core/text.h"
-#include "formats/large_json.h"
 #include "formats/tensor_file.h"
 
 namespace autoglm {

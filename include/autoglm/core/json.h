@@ -18,6 +18,12 @@ using Json = nlohmann::ordered_json;
 /// error (with its position), a duplicate key or nesting beyond 256 levels.
 Json parse_json(std::string_view text, const std::string& source);
 
+/// For objects with very many keys that are looked up by name: sorted, found
+/// in logarithmic time.
+using LargeJson = nlohmann::json;
+/// As parse_json.
+LargeJson parse_large_json(std::string_view text, const std::string& source);
+
 /// Reads and parses a file. Throws kInput.
 Json read_json(const std::filesystem::path& file);
 
