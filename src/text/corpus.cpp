@@ -1,6 +1,7 @@
 #include "autoglm/text/corpus.h"
 
 #include <algorithm>
+#include <functional>
 
 #include "autoglm/core/error.h"
 #include "autoglm/core/file.h"
@@ -46,14 +47,51 @@ std::vector<Document> read_json_lines(const std::string& content,
   return out;
 }
 
-// Bytes of what is predicted: without a prefix nothing predicts the first
-// token.
-std::uint64_t scored_bytes(const std::vector<TokenId>& window,
-                           const Tokenizer& tokenizer, bool has_prefix) {
-  std::uint64_t bytes = 0;
-  for (std::size_t i = has_prefix ? 0 : 1; i < window.size(); ++i)
-    bytes += tokenizer.token_bytes(window[i]);
-  return bytes;
+using Encode = std::function<std::vector<TokenId>(const Document&)>;
+using TokenBytes = std::function<std::size_t(TokenId)>;
+
+TokenWindows cut_windows(std::vector<TokenId> prefix,
+                         const std::filesystem::path& file, std::int64_t count,
+                         std::int64_t length, const Encode& encode,
+                         const TokenBytes& token_bytes) {
+  AUTOGLM_ENSURE(count >= 0 && length > 0);
+  TokenWindows out;
+  out.prefix = std::move(prefix);
+  out.length = length;
+  out.source = file.string();
+  std::vector<TokenId> ids;
+  const auto wanted = static_cast<std::size_t>(count * length);
+  for (const Document& document : read_corpus(file)) {
+    if (count > 0 && ids.size() >= wanted) break;
+    const std::vector<TokenId> more = encode(document);
+    ids.insert(ids.end(), more.begin(), more.end());
+  }
+  const auto step = static_cast<std::size_t>(length);
+  for (std::size_t at = 0; at + step <= ids.size(); at += step) {
+    if (count > 0 && out.count() == count) break;
+    const auto begin = ids.begin() + static_cast<std::ptrdiff_t>(at);
+    out.windows.emplace_back(begin, begin + length);
+    // Without a prefix nothing predicts the first token.
+    for (auto id = begin + (out.prefix.empty() ? 1 : 0); id < begin + length;
+         ++id)
+      out.text_bytes += token_bytes(*id);
+  }
+  if (out.windows.empty())
+    fail(ErrorKind::kInput,
+         fmt::format("{}: {} tokens are fewer than one window of {}",
+                     file.string(), ids.size(), length));
+  if (count > 0 && out.count() < count)
+    log_warning("{}: only {} of {} windows of {} tokens fit", file.string(),
+                out.count(), count, length);
+  return out;
+}
+
+std::string plain_text(const Document& document) {
+  if (const auto* text = std::get_if<std::string>(&document)) return *text;
+  std::string out;
+  for (const Message& message : std::get<std::vector<Message>>(document))
+    out += message.content + "\n";
+  return out;
 }
 
 }  // namespace
@@ -83,33 +121,28 @@ std::vector<TokenId> encode_document(const Tokenizer& tokenizer,
 TokenWindows make_windows(const Tokenizer& tokenizer,
                           const std::filesystem::path& file, std::int64_t count,
                           std::int64_t length) {
-  AUTOGLM_ENSURE(count >= 0 && length > 0);
-  TokenWindows out;
-  out.prefix = tokenizer.prefix();
-  out.length = length;
-  out.source = file.string();
-  std::vector<TokenId> ids;
-  const auto wanted = static_cast<std::size_t>(count * length);
-  for (const Document& document : read_corpus(file)) {
-    if (count > 0 && ids.size() >= wanted) break;
-    const std::vector<TokenId> more = encode_document(tokenizer, document);
-    ids.insert(ids.end(), more.begin(), more.end());
-  }
-  const auto step = static_cast<std::size_t>(length);
-  for (std::size_t at = 0; at + step <= ids.size(); at += step) {
-    if (count > 0 && out.count() == count) break;
-    const auto begin = ids.begin() + static_cast<std::ptrdiff_t>(at);
-    out.windows.emplace_back(begin, begin + length);
-    out.text_bytes +=
-        scored_bytes(out.windows.back(), tokenizer, !out.prefix.empty());
-  }
-  if (out.windows.empty())
-    fail(ErrorKind::kInput,
-         fmt::format("{}: {} tokens are fewer than one window of {}",
-                     file.string(), ids.size(), length));
-  if (count > 0 && out.count() < count)
-    log_warning("{}: only {} of {} windows of {} tokens fit", file.string(),
-                out.count(), count, length);
+  return cut_windows(
+      tokenizer.prefix(), file, count, length,
+      [&](const Document& document) {
+        return encode_document(tokenizer, document);
+      },
+      [&](TokenId id) { return tokenizer.token_bytes(id); });
+}
+
+TokenWindows make_byte_windows(std::int64_t vocabulary,
+                               const std::filesystem::path& file,
+                               std::int64_t count, std::int64_t length) {
+  AUTOGLM_ENSURE(vocabulary > 0);
+  TokenWindows out = cut_windows(
+      {}, file, count, length,
+      [&](const Document& document) {
+        std::vector<TokenId> ids;
+        for (const unsigned char byte : plain_text(document))
+          ids.push_back(static_cast<TokenId>(byte % vocabulary));
+        return ids;
+      },
+      [](TokenId) { return std::size_t{1}; });
+  out.source += " (bytes for tokens)";
   return out;
 }
 

@@ -89,3 +89,19 @@ TEST_CASE("windows: too little text is an error, less than asked a warning") {
         std::string::npos);
   CHECK(make_windows(tokenizer, folder / "a.txt", 50, 1).count() < 50);
 }
+
+TEST_CASE("windows: without a tokenizer bytes stand for tokens") {
+  const TemporaryFolder folder;
+  write_file_atomically(folder / "a.jsonl",
+                        "{\"text\": \"ab\\u00e9\"}\n"
+                        "{\"messages\": [{\"role\": \"user\", "
+                        "\"content\": \"c\"}]}\n");
+  const TokenWindows windows = make_byte_windows(200, folder / "a.jsonl", 0, 3);
+  // a, b, the two bytes of e acute modulo 200, then c and its line end.
+  CHECK(windows.windows ==
+        std::vector<std::vector<TokenId>>{{97, 98, 0xC3}, {0xA9, 99, 10}});
+  CHECK(windows.prefix.empty());
+  CHECK(windows.text_bytes == 4);  // the first of each is not predicted
+  CHECK(make_byte_windows(100, folder / "a.jsonl", 1, 3).windows[0][2] ==
+        0xC3 - 100);
+}

@@ -46,4 +46,11 @@ TokenWindows make_windows(const Tokenizer& tokenizer,
                           const std::filesystem::path& file, std::int64_t count,
                           std::int64_t length);
 
+/// The same without a tokenizer: every byte of the text is one token, its value
+/// modulo `vocabulary`. For comparing models with each other; what such windows
+/// say about language is nothing.
+TokenWindows make_byte_windows(std::int64_t vocabulary,
+                               const std::filesystem::path& file,
+                               std::int64_t count, std::int64_t length);
+
 }  // namespace autoglm
