@@ -43,7 +43,8 @@ Recipe recipe_of(const Options& options, const Session& session) {
 }
 
 void print_plan(const Recipe& recipe, const Session& session) {
-  const Plan plan = plan_recipe(recipe, read_checkpoint(recipe.model));
+  const Plan plan =
+      plan_recipe(recipe, read_checkpoint(recipe.model, ReadDepth::kShapes));
   Json json = Json::array();
   TextTable table({"after", "parameters", "weights", "of the original"});
   const Size before = plan.before.total();

@@ -4,7 +4,6 @@
 
 #include "autoglm/eval/accelerator.h"
 #include "autoglm/eval/evaluate.h"
-#include "autoglm/model/checkpoint.h"
 #include "autoglm/pipeline/text_data.h"
 #include "measure.h"
 #include "print.h"
@@ -43,10 +42,9 @@ void eval(const Options& options, const Session& session) {
   session.begin();
   EvaluateOptions evaluate_options;
   evaluate_options.device = choose_device(session.device);
-  const Model model = read_checkpoint(options.model);
+  const Model model = load_model(options.model);
   std::optional<Model> reference;
-  if (!options.reference.empty())
-    reference = read_checkpoint(options.reference);
+  if (!options.reference.empty()) reference = load_model(options.reference);
   const TokenWindows windows = text_windows(model, options.text);
   const Scorecard scorecard = evaluate(
       model, windows, reference ? &*reference : nullptr, evaluate_options);

@@ -6,7 +6,6 @@
 #include "autoglm/core/error.h"
 #include "autoglm/core/text.h"
 #include "autoglm/eval/accelerator.h"
-#include "autoglm/model/checkpoint.h"
 #include "autoglm/pipeline/text_data.h"
 #include "commands.h"
 #include "print.h"
@@ -24,10 +23,9 @@ struct Options {
 void generate_text(const Options& options, const Session& session) {
   session.begin();
   const at::Device device = choose_device(session.device);
-  const Model model = read_checkpoint(options.model);
+  const Model model = load_model(options.model);
   const Tokenizer tokenizer = load_tokenizer(model);
-  std::vector<TokenId> ids = tokenizer.prefix();
-  for (const TokenId id : tokenizer.encode(options.prompt)) ids.push_back(id);
+  const std::vector<TokenId> ids = tokenizer.prompt(options.prompt);
   if (ids.empty())
     fail(ErrorKind::kConfig,
          "--prompt is empty and this model has no prefix tokens to start from");

@@ -1,6 +1,7 @@
 // autoglm logits: the raw forward pass, file to file, for parity checks.
 #include <ATen/core/grad_mode.h>
 
+#include <algorithm>
 #include <memory>
 
 #include "autoglm/core/error.h"
@@ -20,15 +21,22 @@ struct Options {
   bool hidden = false;
 };
 
+using Shape = std::vector<std::int64_t>;
+
 at::Tensor optional_input(const TensorFolder& input, const char* name,
-                          const at::Tensor& ids, const std::string& file) {
+                          const std::vector<Shape>& shapes,
+                          const std::string& file) {
   if (!input.contains(name)) return {};
   const at::Tensor tensor = input.tensor(name);
-  if (tensor.sizes() != ids.sizes() ||
-      !at::isIntegralType(tensor.scalar_type(), true))
-    fail(ErrorKind::kInput,
-         fmt::format("{}: {} must be integers of the shape of input_ids", file,
-                     name));
+  const bool fits = std::find(shapes.begin(), shapes.end(),
+                              tensor.sizes().vec()) != shapes.end();
+  if (!fits || !at::isIntegralType(tensor.scalar_type(), true)) {
+    std::vector<std::string> texts;
+    for (const Shape& shape : shapes)
+      texts.push_back(fmt::format("[{}]", fmt::join(shape, ", ")));
+    fail(ErrorKind::kInput, fmt::format("{}: {} must be integers {}", file,
+                                        name, fmt::join(texts, " or ")));
+  }
   return tensor.to(at::kLong);
 }
 
@@ -43,8 +51,9 @@ void logits(const Options& options, const Session& session) {
       !at::isIntegralType(ids.scalar_type(), false))
     fail(ErrorKind::kInput,
          options.input + ": input_ids must be integers [B, T]");
-  const Model model =
-      to_compute(read_checkpoint(options.model), device, at::kFloat);
+  // Each matrix becomes fp32 when its turn comes: a second copy of the whole
+  // model would serve one pass only.
+  const Model model = to_device(read_checkpoint(options.model), device);
   const std::int64_t largest = ids.max().item<std::int64_t>();
   if (largest >= model.architecture.vocabulary ||
       ids.min().item<std::int64_t>() < 0)
@@ -52,10 +61,15 @@ void logits(const Options& options, const Session& session) {
          fmt::format("{}: input_ids must lie in 0 .. {}", options.input,
                      model.architecture.vocabulary - 1));
   ForwardOptions forward_options;
-  forward_options.mask =
-      optional_input(input, "attention_mask", ids, options.input);
+  const std::int64_t batch = ids.size(0), tokens = ids.size(1);
+  std::vector<Shape> position_shapes = {{batch, tokens}};
+  if (model.architecture.two_dimensional())
+    position_shapes.push_back({batch, 2, tokens});
+  forward_options.mask = optional_input(
+      input, "attention_mask", {{batch, tokens}, {batch, 1, tokens, tokens}},
+      options.input);
   forward_options.positions =
-      optional_input(input, "position_ids", ids, options.input);
+      optional_input(input, "position_ids", position_shapes, options.input);
   for (at::Tensor* tensor : {&forward_options.mask, &forward_options.positions})
     if (tensor->defined()) *tensor = tensor->to(device);
   std::vector<std::pair<std::string, at::Tensor>> out;
@@ -88,7 +102,9 @@ void add_logits(CLI::App& app, Session& session) {
       ->type_name("MODEL");
   command
       ->add_option("--input", options->input,
-                   "input_ids [B, T]; optional attention_mask, position_ids")
+                   "input_ids [B, T]; optional attention_mask [B, T] or "
+                   "[B, 1, T, T], position_ids [B, T], of GLM 2021 and "
+                   "ChatGLM-6B also [B, 2, T]")
       ->required()
       ->type_name("FILE");
   command->add_option("--output", options->output, "logits [B, T, V] fp32")

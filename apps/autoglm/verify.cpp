@@ -6,7 +6,7 @@
 #include "autoglm/eval/accelerator.h"
 #include "autoglm/eval/equivalence.h"
 #include "autoglm/eval/evaluate.h"
-#include "autoglm/model/checkpoint.h"
+#include "autoglm/pipeline/text_data.h"
 #include "measure.h"
 #include "print.h"
 
@@ -23,8 +23,8 @@ void verify(const Options& options, Session& session) {
   session.begin();
   EvaluateOptions evaluate_options;
   evaluate_options.device = choose_device(session.device);
-  const Model model = read_checkpoint(options.model);
-  const Model reference = read_checkpoint(options.reference);
+  const Model model = load_model(options.model);
+  const Model reference = load_model(options.reference);
   verify_model(model);
   const TokenWindows windows = text_windows(reference, options.text);
   const Scorecard original =

@@ -115,8 +115,10 @@ std::uint64_t cache_bytes(const Model& model, std::int64_t tokens,
                           std::int64_t batch, std::int64_t element) {
   std::uint64_t values = 0;
   for (const BlockWidths& w : model.architecture.blocks)
-    values += static_cast<std::uint64_t>(2 * w.kv_heads *
-                                         model.architecture.head_size);
+    values += static_cast<std::uint64_t>(
+        w.kv_heads *
+            (model.architecture.head_size + model.architecture.value_size) +
+        model.architecture.indexer.size);
   return values * static_cast<std::uint64_t>(tokens * batch * element);
 }
 

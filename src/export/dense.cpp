@@ -2,6 +2,7 @@
 
 #include "autoglm/core/error.h"
 #include "autoglm/core/text.h"
+#include "autoglm/model/block_parts.h"
 
 namespace autoglm {
 namespace {
@@ -17,7 +18,7 @@ constexpr Named kDtypes[] = {{"bf16", "bfloat16", at::kBFloat16},
                              {"fp32", "float32", at::kFloat}};
 
 Named find_dtype(const Model& model, const std::string& name) {
-  const at::ScalarType own = model.final_norm.scalar_type();
+  const at::ScalarType own = autoglm::dtype(model.embedding);
   for (const Named& known : kDtypes)
     if (name == known.name || (name == "auto" && own == known.dtype))
       return known;
@@ -49,25 +50,39 @@ Model dense_model(const Model& model, const std::string& dtype) {
   Model out = model;
   for (const NamedLinear& linear : named_linears(model)) {
     Weight& weight = weight_of(out, linear.name);
-    weight = DenseWeight{convert(to_dense(weight, at::kFloat), target.dtype,
-                                 linear.checkpoint_name)};
+    // What is dense already stays as it is unless another type is asked for.
+    const auto* dense = std::get_if<DenseWeight>(&weight);
+    const at::Tensor value =
+        dense != nullptr ? dense->value : to_dense(weight, at::kFloat);
+    if (dense == nullptr || dtype != "auto")
+      weight =
+          DenseWeight{convert(value, target.dtype, linear.checkpoint_name)};
   }
-  for (std::size_t i = 0; i < out.blocks.size(); ++i) {
-    Block& block = out.blocks[i];
-    for (Linear* linear :
-         {&block.attention.query, &block.attention.key, &block.attention.value,
-          &block.attention.output, &block.mlp.gate_up, &block.mlp.down})
-      linear->bias = convert(linear->bias, target.dtype,
-                             fmt::format("a bias of layer {}", i));
-    for (at::Tensor* norm : {&block.input_norm, &block.after_attention_norm,
-                             &block.middle_norm, &block.after_mlp_norm})
-      *norm =
-          convert(*norm, target.dtype, fmt::format("a norm of layer {}", i));
-  }
-  out.final_norm = convert(out.final_norm, target.dtype, "the final norm");
+  out.config.erase("quantization_config");
+  out.config.erase("quantization_bit");
+  if (dtype == "auto") return out;
+  out.positions = convert(out.positions, target.dtype, "the position table");
+  out.block_positions =
+      convert(out.block_positions, target.dtype, "the block position table");
+  for (std::size_t i = 0; i < out.blocks.size(); ++i)
+    visit_block(
+        out.blocks[i],
+        [&](const std::string& name, Linear& part) {
+          part.bias = convert(part.bias, target.dtype,
+                              fmt::format("layers.{}.{} bias", i, name));
+        },
+        [&](const std::string& name, at::Tensor& part) {
+          // Published checkpoints keep it in fp32, whatever the others are.
+          if (name.ends_with("correction_bias")) return;
+          part =
+              convert(part, target.dtype, fmt::format("layers.{}.{}", i, name));
+        });
+  out.final_norm.gain =
+      convert(out.final_norm.gain, target.dtype, "the final norm");
+  out.final_norm.bias =
+      convert(out.final_norm.bias, target.dtype, "the final norm's bias");
   if (out.head)
     out.head->bias = convert(out.head->bias, target.dtype, "the head's bias");
-  out.config.erase("quantization_config");
   // Newer transformers write `dtype`, older ones `torch_dtype`.
   const char* key = out.config.contains("dtype") ? "dtype" : "torch_dtype";
   out.config[key] = target.torch;

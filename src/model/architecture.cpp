@@ -1,3 +1,4 @@
+// config.json -> Architecture.
 #include "autoglm/model/architecture.h"
 
 #include <algorithm>
@@ -5,252 +6,316 @@
 
 #include "autoglm/core/error.h"
 #include "autoglm/core/text.h"
+#include "model/layer_config.h"
 
 namespace autoglm {
 namespace {
-
-constexpr const char* kLayerConfig = "per_layer_config";
-
-FamilyTable glm_table() {
-  FamilyTable t = {};
-  t.name = "glm";
-  t.model_type = "glm";
-  // The GLM of 2021 shares the model_type but says num_layers.
-  t.marker_key = "num_hidden_layers";
-  t.embedding = "model.embed_tokens";
-  t.final_norm = "model.norm";
-  t.head = "lm_head";
-  t.block = "model.layers.{}";
-  t.query = "self_attn.q_proj";
-  t.key = "self_attn.k_proj";
-  t.value = "self_attn.v_proj";
-  t.output = "self_attn.o_proj";
-  t.gate_up = "mlp.gate_up_proj";
-  t.down = "mlp.down_proj";
-  t.input_norm = "input_layernorm";
-  t.middle_norm = "post_attention_layernorm";
-  return t;
-}
-
-FamilyTable glm4_table() {
-  FamilyTable t = glm_table();
-  t.name = "glm4";
-  t.model_type = "glm4";
-  t.after_attention_norm = "post_self_attn_layernorm";
-  t.after_mlp_norm = "post_mlp_layernorm";
-  return t;
-}
 
 const FamilyTable& detect_family(const Json& config,
                                  const std::string& source) {
   const std::string type = json_string(config, "model_type", source);
   std::vector<std::string> types;
-  bool namesake = false;
   for (const FamilyTable& table : family_tables()) {
-    types.emplace_back(table.model_type);
-    if (type != table.model_type) continue;
-    if (config.contains(table.marker_key) || !config.contains("num_layers"))
+    if (type == table.model_type && (!table.claims || table.claims(config)))
       return table;
-    namesake = true;
+    const std::string known(table.model_type);
+    if (std::find(types.begin(), types.end(), known) == types.end())
+      types.push_back(known);
   }
-  if (namesake)
-    fail(ErrorKind::kInput,
-         fmt::format("{}: model_type {} with num_layers is the GLM of 2021, "
-                     "which is not supported; supported are the families {}",
-                     source, type, fmt::join(types, ", ")));
   fail(ErrorKind::kInput,
        fmt::format("{}: unsupported model_type {}; supported: {}", source, type,
                    fmt::join(types, ", ")));
 }
 
-std::int64_t positive(const Json& object, const char* key,
-                      const std::string& source) {
-  const std::int64_t value = json_int(object, key, source);
+// The fields of one config.json.
+class Reader {
+ public:
+  Reader(const Json& config, const std::string& source)
+      : config_(config), source_(source) {}
+
+  [[noreturn]] void complain(const std::string& text) const {
+    fail(ErrorKind::kInput, source_ + ": " + text);
+  }
+  bool has(std::string_view key) const {
+    return !key.empty() && config_.contains(key) && !config_[key].is_null();
+  }
+  const Json& operator[](const char* key) const { return config_[key]; }
+
   // 2^31 rows or columns is far beyond any model and keeps products in range.
-  if (value < 1 || value > (std::int64_t{1} << 31))
-    fail(ErrorKind::kInput, fmt::format("{}: {} is {}, which is not possible",
-                                        source, key, value));
-  return value;
+  std::int64_t size(std::string_view key) const {
+    return checked(key, json_int(config_, key.data(), source_), 1);
+  }
+  std::int64_t size_or(std::string_view key, std::int64_t fallback,
+                       std::int64_t least = 1) const {
+    return has(key)
+               ? checked(key, json_int(config_, key.data(), source_), least)
+               : fallback;
+  }
+  double number_or(std::string_view key, double fallback) const {
+    return has(key) ? json_double(config_, key.data(), source_) : fallback;
+  }
+  bool flag_or(const char* key, bool fallback) const {
+    return has(key) ? json_bool_or(config_, key, fallback, source_) : fallback;
+  }
+  // For a choice that this program does not implement.
+  void demand(const char* key, bool wanted) const {
+    if (flag_or(key, wanted) != wanted)
+      complain(fmt::format("{} {} is not supported", key, !wanted));
+  }
+  const Json& json() const { return config_; }
+  const std::string& source() const { return source_; }
+
+ private:
+  std::int64_t checked(std::string_view key, std::int64_t value,
+                       std::int64_t least) const {
+    if (value < least || value > (std::int64_t{1} << 31))
+      complain(fmt::format("{} is {}, which is not possible", key, value));
+    return value;
+  }
+  const Json& config_;
+  const std::string& source_;
+};
+
+void check_rope_type(const Reader& config, const Json& settings) {
+  for (const char* key : {"rope_type", "type"})
+    if (settings.contains(key) && settings[key].is_string() &&
+        settings[key] != "default")
+      config.complain(fmt::format("rope scaling '{}' is not supported yet",
+                                  settings[key].get<std::string>()));
 }
 
-void read_rope(const Json& config, const std::string& source,
-               Architecture& out) {
+void read_rope(const Reader& config, Architecture& out) {
+  const FamilyTable& family = *out.family;
+  out.rotary = family.rotary;
+  if (out.rotary == Rotary::kNone) return;
   // transformers 5 nests the settings, 4 has them at the top.
-  const bool nested = config.contains("rope_parameters") &&
-                      config["rope_parameters"].is_object();
-  const Json& rope = nested ? config["rope_parameters"] : config;
-  out.rotary_base = json_double_or(
-      rope, "rope_theta", json_double_or(config, "rope_theta", 10000, source),
-      source);
-  const double partial = json_double_or(
-      rope, "partial_rotary_factor",
-      json_double_or(config, "partial_rotary_factor", 0.5, source), source);
-  if (!(out.rotary_base > 0) || !(partial >= 0 && partial <= 1))
-    fail(ErrorKind::kInput,
-         fmt::format("{}: rope_theta {} with partial_rotary_factor {} is not "
-                     "possible",
-                     source, out.rotary_base, partial));
-  out.rotary_size =
-      static_cast<std::int64_t>(static_cast<double>(out.head_size) * partial);
-  if (out.rotary_size % 2 != 0)
-    fail(ErrorKind::kInput,
-         fmt::format("{}: {} rotary dimensions do not form pairs", source,
-                     out.rotary_size));
-  const auto check_type = [&](const Json& settings) {
-    for (const char* key : {"rope_type", "type"})
-      if (settings.contains(key) && settings[key].is_string() &&
-          settings[key] != "default")
-        fail(ErrorKind::kInput,
-             fmt::format("{}: rope scaling '{}' is not supported yet", source,
-                         settings[key].get<std::string>()));
+  const bool nested =
+      config.has("rope_parameters") && config["rope_parameters"].is_object();
+  const Reader rope(nested ? config["rope_parameters"] : config.json(),
+                    config.source());
+  const auto setting = [&](const char* key, double fallback) {
+    return rope.number_or(key, config.number_or(key, fallback));
   };
-  if (nested) check_type(rope);
-  if (config.contains("rope_scaling") && config["rope_scaling"].is_object())
-    check_type(config["rope_scaling"]);
+  out.rotary_base =
+      setting("rope_theta", 10000) * config.number_or("rope_ratio", 1);
+  const double share = setting("partial_rotary_factor", family.rotary_share);
+  if (!(out.rotary_base > 0) || !(share >= 0 && share <= 1))
+    config.complain(
+        fmt::format("rope_theta {} with partial_rotary_factor {} is not "
+                    "possible",
+                    out.rotary_base, share));
+  out.rotary_size = out.is_latent()
+                        ? out.latent.rope
+                        : static_cast<std::int64_t>(
+                              static_cast<double>(out.head_size) * share);
+  const std::int64_t unit = out.rotary == Rotary::kTwoDimensional ? 4 : 2;
+  if (out.rotary_size % unit != 0)
+    config.complain(
+        fmt::format("{} rotary dimensions do not form pairs", out.rotary_size));
+  if (!config.flag_or("original_rope", true) ||
+      !config.flag_or("rope_interleave", true))
+    out.rotary = Rotary::kHalf;
+  if (nested) check_rope_type(config, rope.json());
+  if (config.has("rope_scaling") && config["rope_scaling"].is_object())
+    check_rope_type(config, config["rope_scaling"]);
 }
 
-std::vector<std::int64_t> read_end_ids(const Json& config,
-                                       const std::string& source) {
-  if (!config.contains("eos_token_id") || config["eos_token_id"].is_null())
-    return {};
-  const Json& value = config["eos_token_id"];
+std::vector<std::int64_t> read_ids(const Reader& config, const char* key) {
+  if (!config.has(key)) return {};
+  const Json& value = config[key];
   if (value.is_number_integer()) return {value.get<std::int64_t>()};
   std::vector<std::int64_t> ids;
   for (const Json& id : value) {
     if (!id.is_number_integer())
-      fail(ErrorKind::kInput,
-           source + ": eos_token_id should be an integer or a list of them");
+      config.complain(
+          fmt::format("{} should be an integer or a list of them", key));
     ids.push_back(id.get<std::int64_t>());
   }
   return ids;
 }
 
-void check_widths(const BlockWidths& w, std::size_t layer,
-                  const std::string& source) {
-  if (w.query_heads < 1 || w.kv_heads < 1 || w.ffn < 1 ||
-      w.query_heads % w.kv_heads != 0)
-    fail(ErrorKind::kInput,
-         fmt::format("{}: layer {} has {} query heads, {} key/value heads and "
-                     "FFN width {}, which is not possible",
-                     source, layer, w.query_heads, w.kv_heads, w.ffn));
+void read_heads(const Reader& config, Architecture& out, BlockWidths& all) {
+  const ConfigKeys& keys = out.family->keys;
+  out.qkv = out.family->qkv;
+  all.query_heads = config.size(keys.query_heads);
+  all.kv_heads = all.query_heads;
+  if (config.flag_or("multi_query_attention", true)) {
+    if (!keys.kv_heads.empty() && !out.family->latent)
+      all.kv_heads = config.size_or(keys.kv_heads, all.query_heads);
+  } else {
+    // Without groups the published code packs head by head.
+    out.qkv = QkvLayout::kPerHead;
+  }
+  if (out.family->latent) {
+    out.latent.query_rank = config.size_or("q_lora_rank", 0, 0);
+    out.latent.kv_rank = config.size("kv_lora_rank");
+    out.latent.nope = config.size("qk_nope_head_dim");
+    out.latent.rope = config.size("qk_rope_head_dim");
+    out.head_size = out.latent.nope + out.latent.rope;
+    out.value_size = config.size("v_head_dim");
+  } else {
+    const std::int64_t share = out.hidden / all.query_heads;
+    out.head_size = config.size_or(keys.head_size, share, 0);
+    out.value_size = out.head_size;
+  }
+  for (const std::int64_t size : {out.head_size, out.value_size})
+    if (size < 1 || size > 65536)
+      config.complain(fmt::format("a head size of {} is not possible", size));
 }
 
-// per_layer_config: {"3": {"intermediate_size": ..., ...}, ...}, the keys of
-// transformers' heterogeneous configurations.
-void read_layer_config(const Json& config, const std::string& source,
-                       Architecture& out) {
-  if (!config.contains(kLayerConfig) || config[kLayerConfig].is_null()) return;
-  const Json& layers = config[kLayerConfig];
-  if (!layers.is_object())
-    fail(ErrorKind::kInput,
-         fmt::format("{}: {} should be an object", source, kLayerConfig));
-  for (const auto& [key, entry] : layers.items()) {
-    std::size_t layer = out.blocks.size();
-    if (!key.empty() && key.size() < 10 &&
-        key.find_first_not_of("0123456789") == std::string::npos)
-      layer = std::stoul(key);
-    if (layer >= out.blocks.size() || !entry.is_object())
-      fail(ErrorKind::kInput,
-           fmt::format("{}: {} has an entry '{}', which is no layer of {}",
-                       source, kLayerConfig, key, out.blocks.size()));
-    BlockWidths& w = out.blocks[layer];
-    w.ffn = json_int_or(entry, "intermediate_size", w.ffn, source);
-    w.query_heads =
-        json_int_or(entry, "num_attention_heads", w.query_heads, source);
-    w.kv_heads = json_int_or(entry, "num_key_value_heads", w.kv_heads, source);
+// The widths of mixture blocks; `dense` are those of the others.
+BlockWidths read_mixture(const Reader& config, const BlockWidths& dense,
+                         Architecture& out) {
+  BlockWidths w = dense;
+  w.ffn = config.size("moe_intermediate_size");
+  w.experts = config.size("n_routed_experts");
+  w.shared_ffn = config.size_or(
+      kSharedFfnKey, config.size_or("n_shared_experts", 0, 0) * w.ffn, 0);
+  RouterRule& rule = out.router;
+  rule.per_token = config.size("num_experts_per_tok");
+  rule.groups = config.size_or("n_group", 1);
+  rule.kept_groups = config.size_or("topk_group", 1);
+  rule.normalize = config.flag_or("norm_topk_prob", true);
+  rule.scale = config.number_or("routed_scaling_factor", 1);
+  if (w.experts > 65536 || w.experts % rule.groups != 0 ||
+      rule.kept_groups > rule.groups ||
+      rule.per_token > w.experts / rule.groups * rule.kept_groups ||
+      (rule.groups > 1 && w.experts / rule.groups < 2))
+    config.complain(
+        fmt::format("{} of {} experts in {} of {} groups is not possible",
+                    rule.per_token, w.experts, rule.kept_groups, rule.groups));
+  return w;
+}
+
+// One word per layer, such as mlp_layer_types; an empty list when absent.
+std::vector<std::string> read_layer_words(const Reader& config, const char* key,
+                                          std::size_t layers) {
+  std::vector<std::string> out;
+  if (!config.has(key)) return out;
+  for (const Json& word : config[key])
+    out.push_back(word.is_string() ? word.get<std::string>() : "");
+  if (!config[key].is_array() || out.size() < layers)
+    config.complain(fmt::format("{} should name one kind for each of {} layers",
+                                key, layers));
+  return out;
+}
+
+void read_blocks(const Reader& config, const BlockWidths& dense,
+                 std::int64_t layers, Architecture& out) {
+  out.blocks.assign(static_cast<std::size_t>(layers), dense);
+  if (!out.family->mixture) return;
+  const BlockWidths mixture = read_mixture(config, dense, out);
+  const auto kinds =
+      read_layer_words(config, "mlp_layer_types", out.blocks.size());
+  const std::int64_t first = config.size_or("first_k_dense_replace", 1, 0);
+  for (std::size_t i = 0; i < out.blocks.size(); ++i)
+    if (kinds.empty() ? static_cast<std::int64_t>(i) >= first
+                      : kinds[i] != "dense")
+      out.blocks[i] = mixture;
+  out.next_token_blocks = config.size_or("num_nextn_predict_layers", 0, 0);
+}
+
+void read_indexer(const Reader& config, Architecture& out) {
+  if (!out.family->sparse) return;
+  if (out.latent.query_rank == 0)
+    config.complain("q_lora_rank is missing, which the indexer needs");
+  out.indexer.heads = config.size("index_n_heads");
+  out.indexer.size = config.size("index_head_dim");
+  out.indexer.top = config.size("index_topk");
+  config.demand("indexer_rope_interleave", true);
+  if (out.indexer.size < out.latent.rope)
+    config.complain("index_head_dim is smaller than qk_rope_head_dim");
+  const auto kinds =
+      read_layer_words(config, "indexer_types", out.blocks.size());
+  for (std::size_t i = 0; i < out.blocks.size(); ++i)
+    out.indexer.fresh.push_back(kinds.empty() || kinds[i] == "full");
+  if (!out.indexer.fresh[0])
+    config.complain("indexer_types: layer 0 has no earlier layer to share");
+}
+
+// What only the published code of 2021 to 2024 has.
+void read_variants(const Reader& config, Architecture& out) {
+  const FamilyTable& family = *out.family;
+  out.attention_bias = config.flag_or("attention_bias", false) ||
+                       config.flag_or("add_qkv_bias", false) ||
+                       family.linear_bias;
+  out.linear_bias =
+      family.linear_bias || config.flag_or("add_bias_linear", false);
+  if (out.linear_bias) out.attention_bias = true;
+  out.layer_norm = family.layer_norm || !config.flag_or("rmsnorm", true);
+  config.demand("post_layer_norm", true);
+  config.demand("relative_encoding", false);
+  if (family.rotary == Rotary::kNone) {
+    out.block_positions = config.flag_or("block_position_encoding", true);
+    // One row more, so that the last position may be a generated one.
+    out.position_rows = out.max_positions + (out.block_positions ? 1 : 0);
   }
+  if (family.rotary == Rotary::kTwoDimensional) {
+    config.demand("position_encoding_2d", true);
+    // The published block keeps its default depth, whatever the model's.
+    out.normed_residual = true;
+    out.residual_scale = std::sqrt(2.0 * 28.0);
+    const auto one = [&](const char* key) { return read_ids(config, key); };
+    if (const auto start = one("bos_token_id"); start.size() == 1) {
+      out.blank.start = start[0];
+      for (const char* key : {"gmask_token_id", "mask_token_id"})
+        if (auto ids = one(key); !ids.empty())
+          out.blank.masks.push_back(std::move(ids));
+    }
+  }
+  if (config.flag_or("apply_residual_connection_post_layernorm", false))
+    out.normed_residual = true;
 }
 
 }  // namespace
 
-const std::vector<FamilyTable>& family_tables() {
-  static const std::vector<FamilyTable> tables = {glm_table(), glm4_table()};
-  return tables;
-}
-
 bool Architecture::uniform() const {
-  return std::all_of(blocks.begin(), blocks.end(),
-                     [&](const BlockWidths& w) { return w == blocks[0]; });
+  for (const BlockWidths& w : blocks)
+    for (const BlockWidths& other : blocks) {
+      // Both kinds share the keys of the heads.
+      if (w.query_heads != other.query_heads || w.kv_heads != other.kv_heads)
+        return false;
+      if ((w.experts > 0) == (other.experts > 0) && w != other) return false;
+    }
+  return true;
 }
 
-Architecture read_architecture(const Json& config, const std::string& source) {
-  if (!config.is_object())
+Architecture read_architecture(const Json& json, const std::string& source) {
+  if (!json.is_object())
     fail(ErrorKind::kInput, source + ": a JSON object was expected");
+  const Reader config(json, source);
   Architecture out;
-  out.family = &detect_family(config, source);
-  out.hidden = positive(config, "hidden_size", source);
-  out.vocabulary = positive(config, "vocab_size", source);
-  const std::int64_t layers = positive(config, "num_hidden_layers", source);
+  out.family = &detect_family(json, source);
+  const ConfigKeys& keys = out.family->keys;
+  out.root = out.family->roots[0];
+  out.hidden = config.size("hidden_size");
+  out.vocabulary = config.size(keys.vocabulary);
+  const std::int64_t layers = config.size(keys.layers);
   if (layers > 100'000)
-    fail(ErrorKind::kInput,
-         fmt::format("{}: num_hidden_layers is {}, which is not possible",
-                     source, layers));
-  BlockWidths all;
-  all.query_heads = positive(config, "num_attention_heads", source);
-  all.kv_heads =
-      json_int_or(config, "num_key_value_heads", all.query_heads, source);
-  all.ffn = positive(config, "intermediate_size", source);
-  out.head_size =
-      json_int_or(config, "head_dim", out.hidden / all.query_heads, source);
-  if (out.head_size < 1 || out.head_size > 65536)
-    fail(ErrorKind::kInput,
-         fmt::format("{}: head_dim is {}, which is not possible", source,
-                     out.head_size));
-  out.norm_epsilon = json_double_or(config, "rms_norm_eps", 1.5625e-7, source);
-  out.attention_bias = json_bool_or(config, "attention_bias", false, source);
-  out.tied_head = json_bool_or(config, "tie_word_embeddings", false, source);
-  out.max_positions =
-      json_int_or(config, "max_position_embeddings", 131072, source);
-  if (const std::string act = config.value("hidden_act", std::string("silu"));
-      act != "silu" && act != "swish")
-    fail(ErrorKind::kInput,
-         fmt::format("{}: hidden_act '{}' is not supported; a GLM uses silu",
-                     source, act));
-  read_rope(config, source, out);
-  out.end_ids = read_end_ids(config, source);
-  out.blocks.assign(static_cast<std::size_t>(layers), all);
-  read_layer_config(config, source, out);
-  for (std::size_t i = 0; i < out.blocks.size(); ++i)
-    check_widths(out.blocks[i], i, source);
+    config.complain(
+        fmt::format("{} is {}, which is not possible", keys.layers, layers));
+  out.norm_epsilon = config.number_or(keys.epsilon, keys.default_epsilon);
+  out.max_positions = config.size_or(keys.max_positions, 131072);
+  if (config.has("hidden_act"))
+    if (const std::string act = json_string(json, "hidden_act", source);
+        act != "silu" && act != "swish")
+      config.complain(fmt::format(
+          "hidden_act '{}' is not supported; a GLM uses silu", act));
+  BlockWidths dense;
+  read_heads(config, out, dense);
+  dense.ffn = out.family->keys.ffn == "inner_hidden_size"
+                  ? config.size_or(keys.ffn, 4 * out.hidden)
+                  : config.size(keys.ffn);
+  read_rope(config, out);
+  read_variants(config, out);
+  out.qk_norm = config.flag_or("use_qk_norm", false);
+  out.tied_head =
+      out.family->always_tied || config.flag_or("tie_word_embeddings", false);
+  out.end_ids = read_ids(config, "eos_token_id");
+  read_blocks(config, dense, layers, out);
+  read_layer_config(json, source, out);
+  read_indexer(config, out);
   return out;
-}
-
-Json write_architecture(Json config, const Architecture& architecture) {
-  BlockWidths most = {0, 0, 0};
-  for (const BlockWidths& w : architecture.blocks) {
-    most.query_heads = std::max(most.query_heads, w.query_heads);
-    most.kv_heads = std::max(most.kv_heads, w.kv_heads);
-    most.ffn = std::max(most.ffn, w.ffn);
-  }
-  const auto set = [&](const char* key, std::int64_t value) {
-    if (!config.contains(key) || config[key] != value) config[key] = value;
-  };
-  set("num_hidden_layers", architecture.layers());
-  set("num_attention_heads", most.query_heads);
-  // A file without the key means as many as query heads.
-  if (config.contains("num_key_value_heads") ||
-      most.kv_heads != most.query_heads)
-    set("num_key_value_heads", most.kv_heads);
-  set("intermediate_size", most.ffn);
-  // Loaders that lack head_dim divide hidden_size by the heads, which is
-  // wrong once heads are gone.
-  if (config.contains("head_dim") ||
-      architecture.head_size * most.query_heads != architecture.hidden)
-    set("head_dim", architecture.head_size);
-  config.erase(kLayerConfig);
-  if (architecture.uniform()) return config;
-  Json layers = Json::object();
-  for (std::size_t i = 0; i < architecture.blocks.size(); ++i) {
-    const BlockWidths& w = architecture.blocks[i];
-    Json entry = Json::object();
-    if (w.ffn != most.ffn) entry["intermediate_size"] = w.ffn;
-    if (w.query_heads != most.query_heads)
-      entry["num_attention_heads"] = w.query_heads;
-    if (w.kv_heads != most.kv_heads) entry["num_key_value_heads"] = w.kv_heads;
-    if (!entry.empty()) layers[std::to_string(i)] = std::move(entry);
-  }
-  config[kLayerConfig] = std::move(layers);
-  return config;
 }
 
 }  // namespace autoglm

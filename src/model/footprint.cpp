@@ -1,5 +1,9 @@
 #include "autoglm/model/footprint.h"
 
+#include <algorithm>
+
+#include "autoglm/model/block_parts.h"
+
 namespace autoglm {
 namespace {
 
@@ -20,6 +24,14 @@ Size size_of(const Linear& linear) {
   return out;
 }
 
+Size operator+(Size a, const Size& b) { return a += b; }
+
+// `share` of `whole`, for experts that are alike.
+Size part_of(const Size& whole, std::uint64_t share, std::uint64_t all) {
+  if (all == 0) return {};
+  return {whole.parameters / all * share, whole.bytes / all * share};
+}
+
 }  // namespace
 
 Size& Size::operator+=(const Size& other) {
@@ -30,43 +42,64 @@ Size& Size::operator+=(const Size& other) {
 
 Size Footprint::total() const {
   Size out;
-  for (const Size* part : {&embedding, &attention, &mlp, &norms, &head, &extra})
+  for (const Size* part :
+       {&embedding, &attention, &mlp, &experts, &router, &norms, &head, &extra})
     out += *part;
   return out;
 }
 
 Footprint footprint(const Model& model) {
   Footprint out;
+  const Architecture& a = model.architecture;
   out.embedding = size_of(model.embedding);
+  // What a token leaves unused: all but one row of the embedding, and the
+  // experts it was not sent to.
+  const Size row = part_of(
+      out.embedding, 1,
+      static_cast<std::uint64_t>(std::max<std::int64_t>(1, a.vocabulary)));
+  Size idle_experts;
   for (const Block& block : model.blocks) {
-    Size attention, mlp, norms;
-    for (const Linear* linear :
-         {&block.attention.query, &block.attention.key, &block.attention.value,
-          &block.attention.output})
-      attention += size_of(*linear);
-    for (const Linear* linear : {&block.mlp.gate_up, &block.mlp.down})
-      mlp += size_of(*linear);
-    for (const at::Tensor* norm :
-         {&block.input_norm, &block.middle_norm, &block.after_attention_norm,
-          &block.after_mlp_norm})
-      norms += size_of(*norm);
-    Size layer = attention;
-    layer += mlp;
-    layer += norms;
+    Size layer, experts;
+    const auto add = [&](const std::string& name, const Size& size) {
+      layer += size;
+      if (name.starts_with("mlp.experts."))
+        experts += size;
+      else if (name.starts_with("mlp.router."))
+        out.router += size;
+      else if (name.find("norm") != std::string::npos)
+        out.norms += size;
+      else
+        (name.starts_with("attention.") ? out.attention : out.mlp) += size;
+    };
+    visit_block(
+        block,
+        [&](const std::string& name, const Linear& part) {
+          add(name, size_of(part));
+        },
+        [&](const std::string& name, const at::Tensor& part) {
+          add(name, size_of(part));
+        });
+    out.experts += experts;
+    const auto count = static_cast<std::uint64_t>(block.mixture.experts.size());
+    const auto used =
+        std::min(count, static_cast<std::uint64_t>(
+                            std::max<std::int64_t>(0, a.router.per_token)));
+    idle_experts += part_of(experts, count - used, count);
     out.layers.push_back(layer);
-    out.attention += attention;
-    out.mlp += mlp;
-    out.norms += norms;
   }
-  out.norms += size_of(model.final_norm);
+  out.norms += size_of(model.final_norm.gain) + size_of(model.final_norm.bias);
   if (model.head) out.head = size_of(*model.head);
   for (const auto& [name, tensor] : model.extra) out.extra += size_of(tensor);
-  // One row of the embedding, everything else whole; a tied head is the table.
-  const std::uint64_t table = out.embedding.bytes;
-  const auto rows_of_table = static_cast<std::uint64_t>(rows(model.embedding));
-  out.bytes_per_token = out.attention.bytes + out.mlp.bytes + out.norms.bytes +
-                        (model.head ? out.head.bytes : table) +
-                        table / std::max<std::uint64_t>(1, rows_of_table);
+  out.embedding += size_of(model.positions) + size_of(model.block_positions);
+  const Size all = out.total();
+  out.active_parameters =
+      all.parameters - idle_experts.parameters - out.extra.parameters;
+  // A tied head is the embedding, which is then read whole after all.
+  const Size head = model.head ? out.head : size_of(model.embedding);
+  out.bytes_per_token = out.attention.bytes + out.mlp.bytes +
+                        out.experts.bytes - idle_experts.bytes +
+                        out.router.bytes + out.norms.bytes + head.bytes +
+                        row.bytes;
   return out;
 }
 

@@ -1,6 +1,7 @@
 #include "autoglm/model/model.h"
 
 #include "autoglm/core/error.h"
+#include "autoglm/model/block_parts.h"
 
 namespace autoglm {
 namespace {
@@ -26,34 +27,49 @@ Linear convert(const Linear& linear, at::Device device, Dtype dtype) {
 }
 
 Model convert(Model model, at::Device device, Dtype dtype) {
+  const auto linear = [&](const std::string&, Linear& part) {
+    part = convert(part, device, dtype);
+  };
+  const auto tensor = [&](const std::string& name, at::Tensor& part) {
+    // A choice of experts hangs on small differences.
+    const bool exact = name.starts_with("mlp.router.") && dtype;
+    part = convert(part, device, exact ? Dtype(at::kFloat) : dtype);
+  };
   model.embedding = convert(model.embedding, device, dtype);
-  for (Block& block : model.blocks) {
-    for (at::Tensor* norm : {&block.input_norm, &block.after_attention_norm,
-                             &block.middle_norm, &block.after_mlp_norm})
-      *norm = convert(*norm, device, dtype);
-    for (Linear* linear :
-         {&block.attention.query, &block.attention.key, &block.attention.value,
-          &block.attention.output, &block.mlp.gate_up, &block.mlp.down})
-      *linear = convert(*linear, device, dtype);
-  }
-  model.final_norm = convert(model.final_norm, device, dtype);
+  model.positions = convert(model.positions, device, dtype);
+  model.block_positions = convert(model.block_positions, device, dtype);
+  for (Block& block : model.blocks) visit_block(block, linear, tensor);
+  model.final_norm.gain = convert(model.final_norm.gain, device, dtype);
+  model.final_norm.bias = convert(model.final_norm.bias, device, dtype);
   if (model.head) model.head = convert(*model.head, device, dtype);
   return model;
 }
 
+std::int64_t ffn_of(const Mlp& mlp) { return columns(mlp.down.weight); }
+
 }  // namespace
 
-BlockWidths widths(const Block& block, std::int64_t head_size) {
+BlockWidths widths(const Architecture& a, const Block& block) {
+  BlockWidths out;
   const Attention& attention = block.attention;
-  AUTOGLM_ENSURE(rows(attention.query.weight) % head_size == 0);
-  AUTOGLM_ENSURE(rows(attention.key.weight) % head_size == 0);
-  const BlockWidths out = {rows(attention.query.weight) / head_size,
-                           rows(attention.key.weight) / head_size,
-                           columns(block.mlp.down.weight)};
-  AUTOGLM_ENSURE(rows(attention.value.weight) == rows(attention.key.weight));
-  AUTOGLM_ENSURE(columns(attention.output.weight) ==
-                 rows(attention.query.weight));
-  AUTOGLM_ENSURE(rows(block.mlp.gate_up.weight) == 2 * out.ffn);
+  const std::int64_t output = columns(attention.output.weight);
+  AUTOGLM_ENSURE(output > 0 && output % a.value_size == 0);
+  out.query_heads = out.kv_heads = output / a.value_size;
+  if (attention.key.present()) {
+    out.kv_heads = rows(attention.key.weight) / a.head_size;
+  } else if (attention.query_key_value.present()) {
+    out.kv_heads = (rows(attention.query_key_value.weight) / a.head_size -
+                    out.query_heads) /
+                   2;
+  }
+  if (block.is_mixture()) {
+    out.experts = static_cast<std::int64_t>(block.mixture.experts.size());
+    out.ffn = ffn_of(block.mixture.experts[0]);
+    if (block.mixture.shared.down.present())
+      out.shared_ffn = ffn_of(block.mixture.shared);
+  } else {
+    out.ffn = ffn_of(block.mlp);
+  }
   AUTOGLM_ENSURE(out.kv_heads > 0 && out.query_heads % out.kv_heads == 0);
   return out;
 }
@@ -61,8 +77,7 @@ BlockWidths widths(const Block& block, std::int64_t head_size) {
 void update_widths(Model& model) {
   model.architecture.blocks.clear();
   for (const Block& block : model.blocks)
-    model.architecture.blocks.push_back(
-        widths(block, model.architecture.head_size));
+    model.architecture.blocks.push_back(widths(model.architecture, block));
 }
 
 const Weight& head_weight(const Model& model) {

@@ -1,40 +1,16 @@
 // The names of a model's matrices and the globs over them.
 #include <algorithm>
-#include <array>
 #include <charconv>
 
 #include "autoglm/core/error.h"
 #include "autoglm/core/text.h"
+#include "autoglm/model/block_parts.h"
 #include "autoglm/model/model.h"
 
 namespace autoglm {
 namespace {
 
-struct BlockLinear {
-  const char* name;  // canonical, below layers.N.
-  std::string_view FamilyTable::*checkpoint;
-  Linear* (*get)(Block&);
-};
-
-constexpr std::array<BlockLinear, 6> kBlockLinears = {{
-    {"attention.query", &FamilyTable::query,
-     [](Block& b) { return &b.attention.query; }},
-    {"attention.key", &FamilyTable::key,
-     [](Block& b) { return &b.attention.key; }},
-    {"attention.value", &FamilyTable::value,
-     [](Block& b) { return &b.attention.value; }},
-    {"attention.output", &FamilyTable::output,
-     [](Block& b) { return &b.attention.output; }},
-    {"mlp.gate_up", &FamilyTable::gate_up,
-     [](Block& b) { return &b.mlp.gate_up; }},
-    {"mlp.down", &FamilyTable::down, [](Block& b) { return &b.mlp.down; }},
-}};
-
-std::string block_prefix(const FamilyTable& family, std::int64_t layer) {
-  return fmt::format(fmt::runtime(family.block), layer);
-}
-
-// The linear of a canonical block name; null pointer for other names.
+// The linear of a canonical name inside a block; null pointer for other names.
 Linear* find_block_linear(Model& model, std::string_view name) {
   constexpr std::string_view kPrefix = "layers.";
   if (!name.starts_with(kPrefix)) return nullptr;
@@ -44,10 +20,21 @@ Linear* find_block_linear(Model& model, std::string_view name) {
       std::from_chars(name.data(), name.data() + name.size(), layer);
   if (error != std::errc() || layer >= model.blocks.size()) return nullptr;
   name.remove_prefix(static_cast<std::size_t>(end - name.data()));
-  for (const BlockLinear& linear : kBlockLinears)
-    if (name.size() > 1 && name[0] == '.' && name.substr(1) == linear.name)
-      return linear.get(model.blocks[layer]);
-  return nullptr;
+  if (name.size() < 2 || name[0] != '.') return nullptr;
+  name.remove_prefix(1);
+  Block& block = model.blocks[layer];
+  // find_linear would make room for an expert that is not there.
+  if (constexpr std::string_view kExperts = "mlp.experts.";
+      name.starts_with(kExperts)) {
+    std::size_t expert = 0;
+    const std::string_view rest = name.substr(kExperts.size());
+    if (std::from_chars(rest.data(), rest.data() + rest.size(), expert).ec !=
+            std::errc() ||
+        expert >= block.mixture.experts.size())
+      return nullptr;
+  }
+  Linear* linear = find_linear(block, name);
+  return linear != nullptr && linear->present() ? linear : nullptr;
 }
 
 // All names a linear answers to: its own in three spellings and those of the
@@ -58,8 +45,9 @@ std::vector<std::string> spellings(const Model& model,
                                   linear.checkpoint_name + ".weight"};
   if (linear.layer < 0) return out;
   const std::string own = fmt::format("layers.{}", linear.layer);
-  const std::string stored =
-      block_prefix(*model.architecture.family, linear.layer);
+  std::string stored =
+      block_prefix(model.architecture, static_cast<std::size_t>(linear.layer));
+  stored.pop_back();  // the dot
   const std::string below = linear.name.substr(own.size());
   const std::string stored_below = linear.checkpoint_name.substr(stored.size());
   out.push_back(own);
@@ -77,19 +65,29 @@ std::vector<std::string> spellings(const Model& model,
 }  // namespace
 
 std::vector<NamedLinear> named_linears(const Model& model) {
-  const FamilyTable& family = *model.architecture.family;
+  const Architecture& a = model.architecture;
+  const FamilyTable& family = *a.family;
   std::vector<NamedLinear> out;
-  out.push_back({"embedding", std::string(family.embedding), -1});
+  out.push_back({"embedding", a.root + std::string(family.embedding), -1});
   for (std::size_t i = 0; i < model.blocks.size(); ++i) {
-    const auto layer = static_cast<std::int64_t>(i);
-    const std::string prefix = block_prefix(family, layer);
-    for (const BlockLinear& linear : kBlockLinears)
-      out.push_back({fmt::format("layers.{}.{}", layer, linear.name),
-                     fmt::format("{}.{}", prefix, family.*linear.checkpoint),
-                     layer});
+    const std::string prefix = block_prefix(a, i);
+    const std::string own = fmt::format("layers.{}.", i);
+    visit_block(
+        model.blocks[i],
+        [&](const std::string& name, const Linear&) {
+          out.push_back({own + name,
+                         prefix + checkpoint_linear_name(family, name),
+                         static_cast<std::int64_t>(i)});
+        },
+        [](const std::string&, const at::Tensor&) {});
   }
-  if (model.head) out.push_back({"head", std::string(family.head), -1});
+  if (model.head) out.push_back({"head", head_name(a), -1});
   return out;
+}
+
+std::string head_name(const Architecture& a) {
+  return (a.family->head_below_root ? a.root : "") +
+         std::string(a.family->head);
 }
 
 Weight& weight_of(Model& model, const std::string& name) {

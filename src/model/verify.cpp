@@ -1,6 +1,8 @@
 #include "autoglm/core/error.h"
 #include "autoglm/core/text.h"
+#include "autoglm/model/block_parts.h"
 #include "autoglm/model/model.h"
+#include "model/finite.h"
 
 namespace autoglm {
 namespace {
@@ -11,16 +13,8 @@ std::string shape_text(const at::Tensor& tensor) {
 
 void check_finite(const at::Tensor& tensor, const std::string& name) {
   if (!tensor.defined() || !at::isFloatingType(tensor.scalar_type())) return;
-  // One pass without a mask of the tensor's size: a sum of x - x is 0 unless
-  // something is not finite.
-  const at::Tensor flat = tensor.reshape({-1});
-  constexpr std::int64_t kChunk = 1 << 24;
-  for (std::int64_t at = 0; at < flat.numel(); at += kChunk) {
-    const at::Tensor part =
-        flat.narrow(0, at, std::min(kChunk, flat.numel() - at));
-    if (!at::isfinite(part).all().item<bool>())
-      fail(ErrorKind::kNumeric, name + " contains NaN or infinity");
-  }
+  if (!all_finite(tensor))
+    fail(ErrorKind::kNumeric, name + " contains NaN or infinity");
 }
 
 void check_weight(const Weight& weight, const std::string& name,
@@ -35,20 +29,22 @@ void check_weight(const Weight& weight, const std::string& name,
     check_finite(std::get<QuantizedWeight>(weight).scales, name + " scales");
 }
 
-void check_vector(const at::Tensor& tensor, const std::string& name,
-                  std::int64_t size, bool optional) {
+void check_tensor(const at::Tensor& tensor, const std::string& name,
+                  const std::vector<std::int64_t>& shape, bool optional) {
   if (optional && !tensor.defined()) return;
-  if (!tensor.defined() || tensor.dim() != 1 || tensor.size(0) != size)
+  if (!tensor.defined() || tensor.sizes() != at::IntArrayRef(shape))
     fail(ErrorKind::kInternal,
          fmt::format("{} is {}, but [{}] fits its neighbours", name,
-                     tensor.defined() ? shape_text(tensor) : "missing", size));
+                     tensor.defined() ? shape_text(tensor) : "missing",
+                     fmt::join(shape, ", ")));
   check_finite(tensor, name);
 }
 
 void check_linear(const Linear& linear, const std::string& name,
                   std::int64_t out, std::int64_t in) {
+  if (!linear.present()) fail(ErrorKind::kInternal, name + " is missing");
   check_weight(linear.weight, name, out, in);
-  check_vector(linear.bias, name + " bias", out, true);
+  check_tensor(linear.bias, name + " bias", {out}, true);
 }
 
 }  // namespace
@@ -60,34 +56,31 @@ void verify_model(const Model& model) {
     fail(ErrorKind::kInternal,
          fmt::format("{} blocks, but the architecture lists {}",
                      model.blocks.size(), a.blocks.size()));
-  const bool sandwich = !a.family->after_attention_norm.empty();
+  if (a.position_rows > 0)
+    check_tensor(model.positions, "positions", {a.position_rows, a.hidden},
+                 false);
+  if (a.block_positions)
+    check_tensor(model.block_positions, "block positions",
+                 {a.position_rows, a.hidden}, false);
   for (std::size_t i = 0; i < model.blocks.size(); ++i) {
-    const Block& block = model.blocks[i];
+    Block block = model.blocks[i];
     const BlockWidths& w = a.blocks[i];
     const std::string name = fmt::format("layers.{}.", i);
-    const std::int64_t query = w.query_heads * a.head_size;
-    const std::int64_t key = w.kv_heads * a.head_size;
-    check_linear(block.attention.query, name + "attention.query", query,
-                 a.hidden);
-    check_linear(block.attention.key, name + "attention.key", key, a.hidden);
-    check_linear(block.attention.value, name + "attention.value", key,
-                 a.hidden);
-    check_linear(block.attention.output, name + "attention.output", a.hidden,
-                 query);
-    check_linear(block.mlp.gate_up, name + "mlp.gate_up", 2 * w.ffn, a.hidden);
-    check_linear(block.mlp.down, name + "mlp.down", a.hidden, w.ffn);
-    check_vector(block.input_norm, name + "input_norm", a.hidden, false);
-    check_vector(block.middle_norm, name + "middle_norm", a.hidden, false);
-    check_vector(block.after_attention_norm, name + "after_attention_norm",
-                 a.hidden, !sandwich);
-    check_vector(block.after_mlp_norm, name + "after_mlp_norm", a.hidden,
-                 !sandwich);
     if (w.kv_heads < 1 || w.query_heads % w.kv_heads != 0)
       fail(ErrorKind::kInternal,
            fmt::format("{}attention has {} query heads for {} key/value heads",
                        name, w.query_heads, w.kv_heads));
+    const BlockShapes shapes = block_shapes(a, i);
+    for (const auto& matrix : shapes.matrices)
+      check_linear(*find_linear(block, matrix.name), name + matrix.name,
+                   matrix.out, matrix.in);
+    for (const auto& other : shapes.others)
+      check_tensor(*find_tensor(block, other.name), name + other.name,
+                   other.shape, false);
   }
-  check_vector(model.final_norm, "final_norm", a.hidden, false);
+  check_tensor(model.final_norm.gain, "final_norm", {a.hidden}, false);
+  check_tensor(model.final_norm.bias, "final_norm bias", {a.hidden},
+               !a.layer_norm);
   if (model.head) check_linear(*model.head, "head", a.vocabulary, a.hidden);
 }
 

@@ -2,8 +2,11 @@
 
 #include <ATen/core/grad_mode.h>
 
+#include <algorithm>
+
 #include "autoglm/core/error.h"
 #include "autoglm/core/interrupt.h"
+#include "autoglm/model/block_parts.h"
 
 namespace autoglm {
 namespace {
@@ -24,23 +27,35 @@ bool same(const Linear& a, const Linear& b) {
   return same(a.weight, b.weight) && same(a.bias, b.bias);
 }
 
+// Handles of everything in a block, in order.
+std::pair<std::vector<Linear>, std::vector<at::Tensor>> handles(
+    const Block& block) {
+  std::pair<std::vector<Linear>, std::vector<at::Tensor>> out;
+  visit_block(
+      block,
+      [&](const std::string&, const Linear& part) {
+        out.first.push_back(part);
+      },
+      [&](const std::string&, const at::Tensor& part) {
+        out.second.push_back(part);
+      });
+  return out;
+}
+
 // The same handles, so the same numbers: nothing was replaced.
 bool same(const Block& a, const Block& b) {
-  return same(a.input_norm, b.input_norm) &&
-         same(a.after_attention_norm, b.after_attention_norm) &&
-         same(a.middle_norm, b.middle_norm) &&
-         same(a.after_mlp_norm, b.after_mlp_norm) &&
-         same(a.attention.query, b.attention.query) &&
-         same(a.attention.key, b.attention.key) &&
-         same(a.attention.value, b.attention.value) &&
-         same(a.attention.output, b.attention.output) &&
-         same(a.mlp.gate_up, b.mlp.gate_up) && same(a.mlp.down, b.mlp.down);
+  const auto equal = [](const auto& x, const auto& y) { return same(x, y); };
+  const auto [linears, tensors] = handles(a);
+  const auto [other_linears, other_tensors] = handles(b);
+  return std::equal(linears.begin(), linears.end(), other_linears.begin(),
+                    other_linears.end(), equal) &&
+         std::equal(tensors.begin(), tensors.end(), other_tensors.begin(),
+                    other_tensors.end(), equal);
 }
 
 // One block over a stream.
 Stream run_block(const Model& model, const Block& block, std::int64_t layer,
-                 const Stream& stream,
-                 const std::vector<AttentionContext>& contexts) {
+                 const Stream& stream, Contexts& contexts) {
   AUTOGLM_ENSURE(stream.size() == contexts.size());
   Stream out;
   for (std::size_t i = 0; i < stream.size(); ++i) {
@@ -60,24 +75,30 @@ std::pair<Stream, Stream> walk_blocks(
   // While nothing has changed yet, one stream serves as both.
   bool one_stream = same(model.embedding, original_embedding);
   Stream original, compressed;
-  std::vector<AttentionContext> contexts;
+  Contexts original_contexts, contexts;
   for (std::int64_t at = 0; at < ids.size(0); at += batch) {
     const at::Tensor part =
         ids.narrow(0, at, std::min(batch, ids.size(0) - at));
     contexts.push_back(attention_context(model, part));
-    compressed.push_back(embed(model, part, at::kFloat));
+    original_contexts.push_back(attention_context(model, part));
+    compressed.push_back(
+        embed(model, model.embedding, part, contexts.back(), at::kFloat));
     original.push_back(one_stream
                            ? compressed.back()
-                           : select_rows(original_embedding, part, at::kFloat));
+                           : embed(model, original_embedding, part,
+                                   original_contexts.back(), at::kFloat));
   }
   for (std::size_t i = 0; i < model.blocks.size(); ++i) {
     const auto layer = static_cast<std::int64_t>(i);
     const Block before = model.blocks[i];
-    const BlockVisit visited = {layer, before, original, compressed, contexts};
+    const BlockVisit visited = {
+        layer, before, original, compressed, original_contexts, contexts};
     const Block after = visit(visited);
-    original = run_block(model, before, layer, original, contexts);
+    original = run_block(model, before, layer, original, original_contexts);
     if (one_stream && same(before, after)) {
       compressed = original;
+      for (std::size_t b = 0; b < contexts.size(); ++b)
+        contexts[b].selection = original_contexts[b].selection;
     } else {
       one_stream = false;
       compressed = run_block(model, after, layer, compressed, contexts);

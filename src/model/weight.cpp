@@ -3,6 +3,8 @@
 #include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
 
+#include <functional>
+
 #include "autoglm/core/error.h"
 #include "autoglm/core/text.h"
 #include "autoglm/kernels/packed_linear.h"
@@ -13,8 +15,8 @@ namespace {
 // Rows of x up to which codes are unpacked in registers; beyond it one
 // dequantization is cheaper than repeating the unpacking per row.
 constexpr std::int64_t kPackedRows = 16;
-// Rows of the weight dequantized at once: bounds the fp32 copy of a large
-// matrix to a few tens of megabytes.
+// Elements of a weight that are converted to x's dtype at once: bounds the copy
+// of a large matrix to a few tens of megabytes.
 constexpr std::int64_t kChunkElements = 1 << 24;
 
 kernels::PackedMatrix packed_view(const QuantizedWeight& w) {
@@ -109,18 +111,17 @@ at::Tensor packed_apply(const at::Tensor& x, const QuantizedWeight& w) {
   return y.view(shape).to(x.scalar_type());
 }
 
-at::Tensor chunked_apply(const at::Tensor& x, const QuantizedWeight& w,
-                         const at::Tensor& bias) {
-  const std::int64_t chunk = std::max<std::int64_t>(
-      1, kChunkElements / std::max<std::int64_t>(1, w.in));
-  if (w.out <= chunk)
-    return at::linear(x, dequantize_rows(w, 0, w.out, x.scalar_type()), bias);
+// x times the rows of a matrix that `rows` gives in x's dtype, some at a time.
+at::Tensor chunked_apply(
+    const at::Tensor& x, std::int64_t out, std::int64_t in,
+    const at::Tensor& bias,
+    const std::function<at::Tensor(std::int64_t, std::int64_t)>& rows) {
+  const std::int64_t chunk =
+      std::max<std::int64_t>(1, kChunkElements / std::max<std::int64_t>(1, in));
+  if (out <= chunk) return at::linear(x, rows(0, out), bias);
   std::vector<at::Tensor> parts;
-  for (std::int64_t begin = 0; begin < w.out; begin += chunk) {
-    const std::int64_t end = std::min(w.out, begin + chunk);
-    parts.push_back(
-        at::linear(x, dequantize_rows(w, begin, end, x.scalar_type())));
-  }
+  for (std::int64_t begin = 0; begin < out; begin += chunk)
+    parts.push_back(at::linear(x, rows(begin, std::min(out, begin + chunk))));
   const at::Tensor y = at::cat(parts, -1);
   return bias.defined() ? y + bias : y;
 }
@@ -224,13 +225,24 @@ at::Tensor select_rows(const Weight& weight, const at::Tensor& ids,
 at::Tensor apply_linear(const at::Tensor& x, const Weight& weight,
                         const at::Tensor& bias) {
   const at::Tensor own_bias = matching(bias, x.scalar_type());
-  if (const auto* dense = std::get_if<DenseWeight>(&weight))
-    return at::linear(x, dense->value.to(x.scalar_type()), own_bias);
+  if (const auto* dense = std::get_if<DenseWeight>(&weight)) {
+    const at::Tensor& value = dense->value;
+    if (value.scalar_type() == x.scalar_type() || value.is_meta())
+      return at::linear(x, value.to(x.scalar_type()), own_bias);
+    return chunked_apply(
+        x, value.size(0), value.size(1), own_bias,
+        [&](std::int64_t begin, std::int64_t end) {
+          return value.narrow(0, begin, end - begin).to(x.scalar_type());
+        });
+  }
   const auto& w = std::get<QuantizedWeight>(weight);
   const bool needs_gradient = at::GradMode::is_enabled() && x.requires_grad();
   const std::int64_t count = x.numel() / std::max<std::int64_t>(1, w.in);
   if (needs_gradient || !use_packed(w, count))
-    return chunked_apply(x, w, own_bias);
+    return chunked_apply(
+        x, w.out, w.in, own_bias, [&](std::int64_t begin, std::int64_t end) {
+          return dequantize_rows(w, begin, end, x.scalar_type());
+        });
   const at::Tensor y = packed_apply(x, w);
   return own_bias.defined() ? y + own_bias : y;
 }

@@ -61,9 +61,9 @@ SplitMoments collect_moments(const Model& model, const BlockVisit& visit,
   return split_moments(visit.original_input.size(), [&](std::size_t i) {
     return std::pair(
         site_input(model, visit.original, visit.layer, visit.original_input[i],
-                   visit.contexts[i], site),
+                   visit.original_contexts[i], site),
         site_input(model, working, visit.layer, visit.compressed_input[i],
-                   visit.contexts[i], site));
+                   visit.compressed_contexts[i], site));
   });
 }
 

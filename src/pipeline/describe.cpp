@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <fstream>
 
+#include "autoglm/core/error.h"
 #include "autoglm/core/file.h"
 #include "autoglm/model/footprint.h"
+#include "autoglm/passes/pass.h"
 
 namespace autoglm {
 
@@ -14,10 +16,13 @@ ModelRecord describe_model(const Model& model) {
   ModelRecord record;
   const Footprint size = footprint(model);
   record.parameters = size.total().parameters;
+  record.active_parameters = size.active_parameters;
   record.weight_bytes = size.total().bytes;
   record.parts = {{"embedding", size.embedding.bytes},
                   {"attention", size.attention.bytes},
                   {"mlp", size.mlp.bytes},
+                  {"experts", size.experts.bytes},
+                  {"router", size.router.bytes},
                   {"norms", size.norms.bytes},
                   {"head", size.head.bytes},
                   {"extra", size.extra.bytes}};
@@ -28,8 +33,43 @@ ModelRecord describe_model(const Model& model) {
                               bytes(weight)});
   }
   for (const BlockWidths& w : model.architecture.blocks)
-    record.blocks.push_back({w.query_heads, w.kv_heads, w.ffn});
+    record.blocks.push_back(
+        {w.query_heads, w.kv_heads, w.ffn, w.experts, w.shared_ffn});
   return record;
+}
+
+std::vector<PassReach> describe_reach(const Model& model) {
+  const Model before = to_device(model, at::kMeta);
+  const std::vector<NamedLinear> linears = named_linears(before);
+  std::vector<PassReach> out;
+  for (const PassInfo& info : pass_catalogue()) {
+    PassReach reach;
+    reach.type = info.type;
+    Model after = before;
+    try {
+      info.make(ConfigNode())->plan(after);
+    } catch (const Error& error) {
+      reach.refusal = error.message();
+    }
+    if (reach.refusal.empty()) {
+      for (const NamedLinear& linear : linears) {
+        const Weight& was = weight_of(before, linear.name);
+        const Weight& is = weight_of(after, linear.name);
+        if (rows(was) == rows(is) && columns(was) == columns(is) &&
+            describe(was) == describe(is))
+          continue;
+        ++reach.matrices;
+        const std::string kind = place_of(linear.name).kind;
+        if (std::find(reach.kinds.begin(), reach.kinds.end(), kind) ==
+            reach.kinds.end())
+          reach.kinds.push_back(kind);
+      }
+      update_widths(after);
+      reach.bytes = footprint(after).total().bytes;
+    }
+    out.push_back(std::move(reach));
+  }
+  return out;
 }
 
 std::uint64_t checkpoint_bytes(const fs::path& folder) {

@@ -1,5 +1,8 @@
 #include "autoglm/pipeline/record.h"
 
+#include <cctype>
+#include <charconv>
+
 #include "autoglm/core/error.h"
 
 namespace autoglm {
@@ -48,6 +51,9 @@ ModelRecord model_from_json(const Json& json, const std::string& source) {
   const Fields fields(json, source);
   ModelRecord m;
   m.parameters = fields.size("parameters");
+  m.active_parameters = fields.has("active_parameters")
+                            ? fields.size("active_parameters")
+                            : m.parameters;
   m.weight_bytes = fields.size("weight_bytes");
   m.disk_bytes = fields.size("disk_bytes");
   for (const auto& [part, bytes] : fields.child("parts").items())
@@ -55,8 +61,10 @@ ModelRecord model_from_json(const Json& json, const std::string& source) {
                          bytes.is_number() ? bytes.get<std::uint64_t>() : 0);
   for (const Json& item : fields.child("blocks")) {
     const Fields w(item, source + ": blocks");
-    m.blocks.push_back(
-        {w.integer("query_heads"), w.integer("kv_heads"), w.integer("ffn")});
+    m.blocks.push_back({w.integer("query_heads"), w.integer("kv_heads"),
+                        w.integer("ffn"),
+                        w.has("experts") ? w.integer("experts") : 0,
+                        w.has("shared_ffn") ? w.integer("shared_ffn") : 0});
   }
   for (const Json& item : fields.child("linears")) {
     const Fields l(item, source + ": linears");
@@ -71,6 +79,29 @@ ModelRecord model_from_json(const Json& json, const std::string& source) {
 }
 
 }  // namespace
+
+MatrixPlace place_of(const std::string& name) {
+  static constexpr std::string_view kLayers = "layers.";
+  if (!name.starts_with(kLayers)) return {std::nullopt, name};
+  std::size_t block = 0;
+  const char* end = name.data() + name.size();
+  const auto [rest, error] =
+      std::from_chars(name.data() + kLayers.size(), end, block);
+  if (error != std::errc() || rest == end || *rest != '.')
+    return {std::nullopt, name};
+  std::string kind;
+  for (const char* c = rest + 1; c != end; ++c) {
+    const bool digit = std::isdigit(static_cast<unsigned char>(*c)) != 0;
+    const bool in_number =
+        digit && (kind.empty() || kind.back() == '.' || kind.back() == '*');
+    if (!in_number) {
+      kind += *c;
+    } else if (kind.empty() || kind.back() != '*') {
+      kind += '*';
+    }
+  }
+  return {block, kind};
+}
 
 Json to_json(const ModelRecord& m) {
   Json parts = Json::object();
@@ -87,10 +118,16 @@ Json to_json(const ModelRecord& m) {
   for (const ModelRecord::Widths& w : m.blocks)
     blocks.push_back({{"query_heads", w.query_heads},
                       {"kv_heads", w.kv_heads},
-                      {"ffn", w.ffn}});
-  Json out = {{"parameters", m.parameters}, {"weight_bytes", m.weight_bytes},
-              {"disk_bytes", m.disk_bytes}, {"parts", parts},
-              {"blocks", blocks},           {"linears", linears}};
+                      {"ffn", w.ffn},
+                      {"experts", w.experts},
+                      {"shared_ffn", w.shared_ffn}});
+  Json out = {{"parameters", m.parameters},
+              {"active_parameters", m.active_parameters},
+              {"weight_bytes", m.weight_bytes},
+              {"disk_bytes", m.disk_bytes},
+              {"parts", parts},
+              {"blocks", blocks},
+              {"linears", linears}};
   if (m.scorecard) out["scorecard"] = to_json(*m.scorecard);
   if (m.latency) out["latency"] = to_json(*m.latency);
   return out;

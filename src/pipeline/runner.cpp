@@ -279,6 +279,7 @@ void run_all(Run& run, Clock::time_point start) {
           "anew)",
           workspace.finished().size());
       model = workspace.load_snapshot(recipe.model);
+      model.architecture.blank = run.original.architecture.blank;
     }
     run_steps(run, model, workspace);
     write_output(run, model, workspace, start);
@@ -311,7 +312,7 @@ Record run_recipe(const Recipe& recipe, const RunOptions& options) {
   const auto start = Clock::now();
   check_output(recipe, options);
   Run run{recipe, options, choose_device(recipe.device), {}, {}, {}, {}};
-  run.original = read_checkpoint(recipe.model);
+  run.original = load_model(recipe.model);
   start_record(run);
   run_all(run, start);
   return run.record;

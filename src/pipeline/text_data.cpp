@@ -1,7 +1,9 @@
 #include "autoglm/pipeline/text_data.h"
 
 #include "autoglm/core/error.h"
+#include "autoglm/core/log.h"
 #include "autoglm/core/text.h"
+#include "autoglm/model/checkpoint.h"
 
 namespace autoglm {
 
@@ -21,18 +23,65 @@ fs::path shipped_text(const std::string& name) {
                    name, installed.string()));
 }
 
+Model load_model(const fs::path& folder) {
+  Model model = read_checkpoint(folder);
+  if (!model.architecture.two_dimensional() || !Tokenizer::exists(folder))
+    return model;
+  if (const auto blank = Tokenizer::load(folder).blank_tokens()) {
+    BlankIds& ids = model.architecture.blank;
+    ids = {};
+    ids.start = blank->start;
+    for (const auto& group : blank->masks)
+      ids.masks.emplace_back(group.begin(), group.end());
+  }
+  return model;
+}
+
 Tokenizer load_tokenizer(const Model& model) {
-  if (!fs::exists(model.source / "tokenizer.json"))
+  if (!Tokenizer::exists(model.source))
     fail(ErrorKind::kInput,
-         fmt::format("{}: no tokenizer.json; text cannot be read for this "
+         fmt::format("{}: no tokenizer file; text cannot be read for this "
                      "checkpoint",
                      model.source.string()));
   return Tokenizer::load(model.source);
 }
 
+namespace {
+
+// A model that has learned its positions one by one reads no further than they
+// go.
+std::int64_t window_length(const Model& model, std::size_t prefix,
+                           const DataSource& source) {
+  const std::int64_t rows = model.architecture.position_rows;
+  // The row of position 0 of the second dimension belongs to no text token.
+  const std::int64_t longest = rows - static_cast<std::int64_t>(prefix) - 1;
+  if (rows == 0 || source.length <= longest) return source.length;
+  if (longest < 1)
+    fail(ErrorKind::kInput,
+         fmt::format("{}: {} positions leave no room for a text",
+                     model.source.string(), rows));
+  log_warning(
+      "{}: windows of {} tokens instead of {}; the model has {} "
+      "positions",
+      source.file.string(), longest, source.length, rows);
+  return longest;
+}
+
+}  // namespace
+
 TokenWindows load_windows(const Model& model, const DataSource& source) {
-  TokenWindows windows = make_windows(load_tokenizer(model), source.file,
-                                      source.windows, source.length);
+  if (!Tokenizer::exists(model.source)) {
+    log_warning(
+        "{}: no tokenizer file; every byte of {} is taken for a token. That "
+        "compares models with each other and says nothing about language",
+        model.source.string(), source.file.string());
+    return make_byte_windows(model.architecture.vocabulary, source.file,
+                             source.windows, window_length(model, 0, source));
+  }
+  const Tokenizer tokenizer = load_tokenizer(model);
+  TokenWindows windows =
+      make_windows(tokenizer, source.file, source.windows,
+                   window_length(model, tokenizer.prefix().size(), source));
   for (const auto& window : windows.windows)
     for (const TokenId id : window)
       if (id >= model.architecture.vocabulary)

@@ -137,6 +137,8 @@ const std::vector<PartStyle>& part_styles() {
   static const std::vector<PartStyle> styles = {{"embedding", "part-embedding"},
                                                 {"attention", "part-attention"},
                                                 {"mlp", "part-mlp"},
+                                                {"experts", "part-experts"},
+                                                {"router", "part-router"},
                                                 {"norms", "part-norms"},
                                                 {"head", "part-head"},
                                                 {"extra", "part-extra"}};

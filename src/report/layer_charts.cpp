@@ -1,7 +1,5 @@
 // What each block looks like: widths and bits.
 #include <algorithm>
-#include <cctype>
-#include <charconv>
 #include <map>
 #include <optional>
 
@@ -104,36 +102,6 @@ struct Cell {
   double bits() const { return elements > 0 ? bit_sum / elements : 0; }
 };
 
-struct Place {
-  std::optional<std::size_t> block;
-  std::string kind;
-};
-
-// "layers.3.mlp.down" -> block 3, "mlp.down"; numbers further on (experts)
-// become "*".
-Place place_of(const std::string& name) {
-  static constexpr std::string_view kLayers = "layers.";
-  if (!name.starts_with(kLayers)) return {std::nullopt, name};
-  std::size_t block = 0;
-  const char* end = name.data() + name.size();
-  const auto [rest, error] =
-      std::from_chars(name.data() + kLayers.size(), end, block);
-  if (error != std::errc() || rest == end || *rest != '.')
-    return {std::nullopt, name};
-  std::string kind;
-  for (const char* c = rest + 1; c != end; ++c) {
-    const bool digit = std::isdigit(static_cast<unsigned char>(*c)) != 0;
-    const bool in_number =
-        digit && (kind.empty() || kind.back() == '.' || kind.back() == '*');
-    if (!in_number) {
-      kind += *c;
-    } else if (kind.empty() || kind.back() != '*') {
-      kind += '*';
-    }
-  }
-  return {block, kind};
-}
-
 struct Grid {
   std::vector<std::string> kinds;  // in order of appearance
   std::map<std::string, std::map<std::size_t, Cell>> cells;
@@ -145,7 +113,7 @@ struct Grid {
 Grid grid_of(const ModelRecord& model) {
   Grid grid;
   for (const LinearRecord& linear : model.linears) {
-    const Place place = place_of(linear.name);
+    const MatrixPlace place = place_of(linear.name);
     if (!place.block) {
       Cell cell;
       cell.add(linear);

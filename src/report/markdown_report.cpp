@@ -1,6 +1,7 @@
 // report.md: the facts of report.html for a terminal, a pull request, a wiki.
 #include <algorithm>
 #include <cctype>
+#include <map>
 
 #include "autoglm/core/text.h"
 #include "autoglm/report/report.h"
@@ -131,13 +132,49 @@ std::string loss_table(const Record& record) {
   return any ? "## Loss after each step\n\n" + table.markdown() + "\n" : "";
 }
 
+// Experts of one block with the same shape and format as one line: a model has
+// thousands of them.
+std::vector<LinearRecord> like_experts_joined(
+    const std::vector<LinearRecord>& linears) {
+  std::vector<LinearRecord> out;
+  std::map<std::string, std::pair<std::size_t, std::int64_t>> lines;
+  for (const LinearRecord& linear : linears) {
+    const MatrixPlace place = place_of(linear.name);
+    if (!place.block || place.kind.find('*') == std::string::npos) {
+      out.push_back(linear);
+      continue;
+    }
+    const std::string name =
+        fmt::format("layers.{}.{}", *place.block, place.kind);
+    auto& [line, count] =
+        lines
+            .try_emplace(fmt::format("{} {} {} {}", name, linear.format,
+                                     linear.out, linear.in),
+                         out.size(), 0)
+            .first->second;
+    if (++count == 1) {
+      out.push_back(linear);
+    } else {
+      out[line].name = fmt::format("{} ({} of them)", name, count);
+      out[line].bytes += linear.bytes;
+    }
+  }
+  return out;
+}
+
 std::string layer_table(const Record& record) {
   const ModelRecord* after = last_state(record);
   if (after == nullptr || after->linears.empty()) return "";
   std::string out = "## Layers\n\n";
   if (!after->blocks.empty()) {
-    TextTable table(
-        {"block", "query heads", "key/value heads", "feed-forward"});
+    const bool mixture =
+        std::any_of(after->blocks.begin(), after->blocks.end(),
+                    [](const auto& block) { return block.experts > 0; });
+    std::vector<std::string> columns = {"block", "query heads",
+                                        "key/value heads", "feed-forward"};
+    if (mixture)
+      columns.insert(columns.end(), {"experts", "shared feed-forward"});
+    TextTable table(columns);
     const auto pair = [](std::int64_t then, std::int64_t now) {
       return then == now ? std::to_string(now)
                          : fmt::format("{} (was {})", now, then);
@@ -146,14 +183,19 @@ std::string layer_table(const Record& record) {
       const ModelRecord::Widths& now = after->blocks[i];
       const ModelRecord::Widths& then =
           i < record.before.blocks.size() ? record.before.blocks[i] : now;
-      table.add_row({std::to_string(i), pair(then.query_heads, now.query_heads),
-                     pair(then.kv_heads, now.kv_heads),
-                     pair(then.ffn, now.ffn)});
+      std::vector<std::string> row = {
+          std::to_string(i), pair(then.query_heads, now.query_heads),
+          pair(then.kv_heads, now.kv_heads), pair(then.ffn, now.ffn)};
+      if (mixture) {
+        row.push_back(pair(then.experts, now.experts));
+        row.push_back(pair(then.shared_ffn, now.shared_ffn));
+      }
+      table.add_row(row);
     }
     out += table.markdown() + "\n";
   }
   TextTable table({"matrix", "out x in", "format", "bits", "bytes"});
-  for (const LinearRecord& linear : after->linears)
+  for (const LinearRecord& linear : like_experts_joined(after->linears))
     table.add_row({plain(linear.name),
                    fmt::format("{} x {}", linear.out, linear.in),
                    plain(linear.format), fmt::format("{:.3g}", linear.bits),

@@ -14,6 +14,7 @@ std::string_view style_sheet() {
   --bad: #b3312c; --bad-pale: #fbe3e1; --warn: #8a5a00; --warn-pale: #fcefcf;
   --before: #b9c2d0; --bar: #2f6bd8;
   --embedding: #d58a12; --attention: #2f6bd8; --mlp: #158f7d;
+  --experts: #0c6357; --router: #77802c;
   --norms: #8b93a1; --head: #8456c9; --extra: #c24c78;
 }
 @media (prefers-color-scheme: dark) {
@@ -24,6 +25,7 @@ std::string_view style_sheet() {
     --bad: #f08a83; --bad-pale: #452322; --warn: #e9bd5b; --warn-pale: #3d3114;
     --before: #4b5769; --bar: #3f73d0;
     --embedding: #c98a2b; --attention: #4a7fdd; --mlp: #209a88;
+    --experts: #15766a; --router: #8d963f;
     --norms: #727c8c; --head: #8f68cc; --extra: #c45f85;
   }
 }
@@ -112,6 +114,8 @@ svg .cell { font-size: 11px; }
 .part-embedding { fill: var(--embedding); background: var(--embedding); }
 .part-attention { fill: var(--attention); background: var(--attention); }
 .part-mlp { fill: var(--mlp); background: var(--mlp); }
+.part-experts { fill: var(--experts); background: var(--experts); }
+.part-router { fill: var(--router); background: var(--router); }
 .part-norms { fill: var(--norms); background: var(--norms); }
 .part-head { fill: var(--head); background: var(--head); }
 .part-extra { fill: var(--extra); background: var(--extra); }

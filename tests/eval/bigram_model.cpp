@@ -11,7 +11,8 @@ Model bigram_model(const std::vector<std::vector<double>>& probabilities) {
   constexpr std::int64_t kTokens = 4;
   AUTOGLM_ENSURE(probabilities.size() == kTokens);
   Model model;
-  model.architecture.family = &family_tables().front();
+  for (const FamilyTable& family : family_tables())
+    if (family.name == "glm") model.architecture.family = &family;
   model.architecture.vocabulary = kTokens;
   model.architecture.hidden = kTokens;
   model.architecture.head_size = 2;
@@ -19,7 +20,7 @@ Model bigram_model(const std::vector<std::vector<double>>& probabilities) {
   model.embedding = DenseWeight{at::eye(kTokens)};
   // The root mean square of a one-hot row of four is 1/2: the norm doubles it
   // and the gain halves it again, both exactly.
-  model.final_norm = at::full({kTokens}, 0.5);
+  model.final_norm.gain = at::full({kTokens}, 0.5);
   at::Tensor head = at::empty({kTokens, kTokens});
   auto value = head.accessor<float, 2>();
   for (std::int64_t t = 0; t < kTokens; ++t)

@@ -44,13 +44,13 @@ TEST_CASE("dense export: read again it has no quantization_config") {
   const Model again = read_checkpoint(folder.path());
   CHECK_FALSE(again.config.contains("quantization_config"));
   CHECK(again.config["dtype"] == "float32");
-  CHECK(again.final_norm.scalar_type() == at::kFloat);
+  CHECK(again.final_norm.gain.scalar_type() == at::kFloat);
   CHECK(dtype(weight_of(again, "layers.2.mlp.down")) == at::kFloat);
 }
 
 TEST_CASE("dense export: a value beyond fp16 is an error, not an infinity") {
   Model model = mixed_model();
-  model.final_norm = at::full_like(model.final_norm, 1e6);
+  model.final_norm.gain = at::full_like(model.final_norm.gain, 1e6);
   CHECK(error_of(ErrorKind::kNumeric, [&] { dense_model(model, "fp16"); }) ==
         "the final norm has values beyond the range of fp16 (65504); export "
         "as bf16 or fp32");

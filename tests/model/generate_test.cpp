@@ -1,13 +1,13 @@
 #include "autoglm/model/generate.h"
 
-#include "tests/support/catch.h"
+#include "tests/support/throws.h"
 #include "tests/support/tiny_model.h"
 
 using namespace autoglm;
 
 namespace {
-Model compute_model() {
-  return to_compute(test::tiny_model(), at::kCPU, at::kFloat);
+Model compute_model(const std::string& family = "glm") {
+  return to_compute(test::tiny_model(family), at::kCPU, at::kFloat);
 }
 }  // namespace
 
@@ -67,4 +67,31 @@ TEST_CASE("generate: the callback may stop") {
   int calls = 0;
   options.on_token = [&](const at::Tensor&) { return ++calls < 3; };
   CHECK(generate(model, test::random_windows(1, 4), options).size(1) == 7);
+}
+
+TEST_CASE("generate: greedy is the best of the whole text, in every family") {
+  for (const std::string& family : test::tiny_families()) {
+    INFO(family);
+    const Model model = compute_model(family);
+    GenerateOptions options;
+    options.max_tokens = 12;
+    options.stop_at_end = false;
+    const at::Tensor prompt = test::random_windows(2, 4);
+    const at::Tensor ids = generate(model, prompt, options);
+    CHECK(ids.narrow(1, 0, 4).equal(prompt));
+    const at::Tensor best = forward(model, ids).argmax(-1);
+    CHECK(best.narrow(1, 3, 12).equal(ids.narrow(1, 4, 12)));
+  }
+}
+
+TEST_CASE("generate: the end of a learned table is said, not passed") {
+  const Model model = compute_model("glm-2021");  // 65 positions
+  GenerateOptions options;
+  options.stop_at_end = false;
+  options.max_tokens = 62;
+  CHECK(generate(model, test::random_windows(1, 4), options).size(1) == 66);
+  options.max_tokens = 63;
+  CHECK(test::error_of(ErrorKind::kInput, [&] {
+          generate(model, test::random_windows(1, 4), options);
+        }).find("position 65 is beyond") == 0);
 }

@@ -39,3 +39,54 @@ TEST_CASE("walk: blocks returned unchanged change nothing") {
   CHECK(test::checksum(model) == before);
   CHECK(original[0].is_same(compressed[0]));
 }
+
+TEST_CASE("walk: both streams are those of the two models, in every family") {
+  const at::NoGradGuard no_grad;
+  for (const std::string& family : test::tiny_families()) {
+    INFO(family);
+    Model start = test::tiny_model(family);
+    if (start.architecture.two_dimensional())
+      start.architecture.blank = {{{61}}, 62};
+    Model model = start;
+    at::Tensor ids = test::random_windows(5, 12);  // more than the indexer's 6
+    ids.select(1, 3).fill_(61);
+    ids.select(1, 4).fill_(62);
+    const auto [original, compressed] = walk_blocks(
+        model, model.embedding, ids, 2, [&](const BlockVisit& visit) {
+          Block block = visit.original;
+          Weight& output = block.attention.output.weight;
+          output = DenseWeight{std::get<DenseWeight>(output).value.flip(0)};
+          return block;
+        });
+    CHECK(at::allclose(head_forward(start, at::cat(original)),
+                       forward(start, ids), 1e-4, 1e-4));
+    CHECK(at::allclose(head_forward(model, at::cat(compressed)),
+                       forward(model, ids), 1e-4, 1e-4));
+    CHECK_FALSE(
+        at::allclose(at::cat(original), at::cat(compressed), 1e-2, 1e-2));
+  }
+}
+
+TEST_CASE("walk: a selection of tokens outlives the blocks before a change") {
+  const at::NoGradGuard no_grad;
+  // The second layer sees what the first one's indexer picked.
+  Json config = test::tiny_config("glm_moe_dsa");
+  config["indexer_types"] = {"full", "shared"};
+  Model start = test::tiny_model("glm_moe_dsa");
+  start.architecture = read_architecture(config, "c");
+  start.blocks[1].attention.indexer = {};
+  Model model = start;
+  const at::Tensor ids = test::random_windows(3, 12);
+  const auto [original, compressed] =
+      walk_blocks(model, model.embedding, ids, 2, [&](const BlockVisit& visit) {
+        Block block = visit.original;
+        if (visit.layer == 0) return block;
+        Weight& output = block.attention.output.weight;
+        output = DenseWeight{std::get<DenseWeight>(output).value.flip(0)};
+        return block;
+      });
+  CHECK(at::allclose(head_forward(start, at::cat(original)),
+                     forward(start, ids), 1e-4, 1e-4));
+  CHECK(at::allclose(head_forward(model, at::cat(compressed)),
+                     forward(model, ids), 1e-4, 1e-4));
+}

@@ -5,17 +5,16 @@ using namespace autoglm;
 using test::run_pass;
 
 TEST_CASE("quantization: bits, groups and the head's own width") {
-  const Model model =
-      run_pass("quantization", "{bits: 4, group_size: 16, method: rtn}",
-               test::tiny_model())
-          .model;
+  const Model model = run_pass("quantization",
+                               "{bits: 4, group_size: 16, head_bits: 8, "
+                               "embedding_bits: 8, method: rtn}",
+                               test::tiny_model())
+                          .model;
   CHECK(describe(model.blocks[0].mlp.down.weight) == "int4 g16 symmetric");
   CHECK(describe(model.head->weight) == "int8 channel symmetric");
   CHECK(describe(model.embedding) == "int8 channel symmetric");
   const Model left =
-      run_pass("quantization",
-               "{bits: 3, head_bits: 0, embedding_bits: 0, method: rtn}",
-               test::tiny_model())
+      run_pass("quantization", "{bits: 3, method: rtn}", test::tiny_model())
           .model;
   CHECK(describe(left.head->weight) == "dense bf16");
   CHECK(describe(left.embedding) == "dense bf16");
@@ -23,6 +22,89 @@ TEST_CASE("quantization: bits, groups and the head's own width") {
   CHECK(describe(left.blocks[1].attention.key.weight) ==
         "int3 channel symmetric");
   CHECK(describe(left.blocks[1].mlp.down.weight) == "int3 g16 symmetric");
+}
+
+TEST_CASE("quantization: head and embedding are packed where they are much") {
+  test::TinySize size;
+  size.hidden = 64;
+  size.vocabulary = 9000;  // 1.15 million of 1.2 million parameters
+  const Model large = test::tiny_model("glm", 1, size);
+  const Model packed = run_pass("quantization", "{method: rtn}", large).model;
+  CHECK(describe(packed.head->weight) == "int8 channel symmetric");
+  CHECK(describe(packed.embedding) == "int8 channel symmetric");
+  const Model asked =
+      run_pass("quantization", "{method: rtn, head_bits: 0, embedding_bits: 4}",
+               large)
+          .model;
+  CHECK(describe(asked.head->weight) == "dense bf16");
+  CHECK(describe(asked.embedding) == "int4 channel symmetric");
+}
+
+TEST_CASE("quantization: nothing to do is an error, not a copy") {
+  CHECK(test::error_of(ErrorKind::kConfig,
+                       [] {
+                         run_pass("quantization", "{target_layers: [head]}",
+                                  test::tiny_model());
+                       }) ==
+        "quantization: target_layers selects the head or the embedding alone, "
+        "which stay as they are; set head_bits or embedding_bits");
+}
+
+TEST_CASE("quantization: what a token's way hangs on stays in full precision") {
+  for (const std::string& family : test::tiny_families()) {
+    INFO(family);
+    const Model start = test::tiny_model(family);
+    const Model model = run_pass("quantization", "{method: rtn}", start).model;
+    for (std::size_t i = 0; i < model.blocks.size(); ++i) {
+      Block before = start.blocks[i];
+      int linears = 0;
+      visit_block(
+          model.blocks[i],
+          [&](const std::string& name, const Linear& part) {
+            INFO(name);
+            CHECK(std::holds_alternative<QuantizedWeight>(part.weight));
+            ++linears;
+          },
+          [&](const std::string& name, const at::Tensor& part) {
+            INFO(name);
+            CHECK(part.is_same(*find_tensor(before, name)));
+          });
+      CHECK(linears >= 4);
+    }
+  }
+}
+
+TEST_CASE("quantization: experts learn from the tokens that are sent to them") {
+  const Model start = test::tiny_model("glm4_moe");
+  const auto run = run_pass("quantization", "{bits: 2, group_size: 8}", start);
+  int learned = 0, searched = 0;
+  for (const Json& matrix : run.notes.at("matrices")) {
+    INFO(matrix.dump());
+    CHECK(matrix["error"] <= matrix["error_rtn"]);
+    if (matrix["name"].get<std::string>().find("experts") == std::string::npos)
+      continue;
+    ++(matrix.contains("error_start") ? learned : searched);
+  }
+  // Four experts of three matrices; 240 tokens, two experts each.
+  CHECK(learned + searched == 12);
+  CHECK(learned >= 6);
+}
+
+TEST_CASE("quantization: an expert without tokens is rounded all the same") {
+  Model start = test::tiny_model("glm4_moe");
+  // The bias alone decides: experts 0 and 1 get everything.
+  start.blocks[1].mixture.correction_bias =
+      at::tensor({10.0f, 10.0f, 0.0f, 0.0f}).to(at::kBFloat16);
+  const auto run = run_pass("quantization", "{bits: 3, group_size: 8}", start);
+  for (const Json& matrix : run.notes.at("matrices")) {
+    const auto name = matrix["name"].get<std::string>();
+    INFO(name);
+    if (name.find("experts.0.") != std::string::npos)
+      CHECK(matrix.contains("error_start"));
+    if (name.find("experts.3.") != std::string::npos)
+      CHECK_FALSE(matrix.contains("error_start"));
+  }
+  CHECK_NOTHROW(verify_model(run.model));
 }
 
 TEST_CASE("quantization: learned rounding beats nearest rounding, by matrix") {

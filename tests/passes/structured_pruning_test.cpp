@@ -41,6 +41,35 @@ TEST_CASE("structured_pruning: by hand, the weakest channels go") {
   CHECK(run.model.architecture.blocks[1].ffn == 48);
 }
 
+TEST_CASE("structured_pruning: by hand, heads go by group or by strength") {
+  // Head h of 4 weighs 4 - h in every column of output, nothing else matters.
+  const auto kept = [](const test::TinySize& size) {
+    Model start = test::tiny_model("glm", 1, size);
+    const at::Tensor strength =
+        at::arange(4, 0, -1, at::kFloat).repeat_interleave(8);
+    for (Block& block : start.blocks) {
+      Attention& attention = block.attention;
+      attention.output.weight =
+          DenseWeight{strength.expand({32, 32}).to(at::kBFloat16)};
+      for (Linear* linear :
+           {&attention.query, &attention.key, &attention.value})
+        linear->weight =
+            DenseWeight{at::ones_like(to_dense(linear->weight, at::kBFloat16))};
+    }
+    const auto run = run_pass("structured_pruning",
+                              "{sparsity_ratio: 0.5, importance: l1, "
+                              "repair: false, ffn: false}",
+                              start);
+    const at::Tensor left =
+        to_dense(run.model.blocks[0].attention.output.weight, at::kFloat)[0];
+    return std::vector<float>{left[0].item<float>(), left[8].item<float>()};
+  };
+  // Heads 0 and 1 share a key, as do 2 and 3.
+  CHECK(kept({.kv_heads = 2}) == std::vector<float>{4, 2});
+  CHECK(kept({.kv_heads = 4}) == std::vector<float>{4, 3});
+  CHECK(kept({.kv_heads = 1}) == std::vector<float>{4, 3});
+}
+
 TEST_CASE("structured_pruning: a ratio of 0 changes nothing") {
   const Model start = test::tiny_model();
   CHECK(
@@ -78,6 +107,11 @@ TEST_CASE("structured_pruning: at the extreme one head and one unit stay") {
       run_pass("structured_pruning", "{sparsity_ratio: 0.9, align: 16}",
                test::tiny_model());
   CHECK(run.model.architecture.blocks[0] == BlockWidths{2, 2, 16});
+  // One key for all heads, and a key for each.
+  for (const std::int64_t kv_heads : {1, 4})
+    CHECK((run_pass("structured_pruning", "{sparsity_ratio: 0.9, align: 16}",
+                    test::tiny_model("glm", 1, {.kv_heads = kv_heads}))
+               .model.architecture.blocks[0] == BlockWidths{1, 1, 16}));
 }
 
 TEST_CASE("structured_pruning: quantized weights are refused with advice") {

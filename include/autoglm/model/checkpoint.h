@@ -1,5 +1,6 @@
-// Checkpoints in the Hugging Face layout: config.json, safetensors, tokenizer
-// files. Quantized weights are read and written in the compressed-tensors
+// Checkpoints in the Hugging Face layout: config.json, weights in safetensors
+// or torch.save files, tokenizer files. Read in every published layout of a
+// GLM; written as safetensors, quantized weights in the compressed-tensors
 // `pack-quantized` layout with its quantization_config.
 #pragma once
 
@@ -9,10 +10,18 @@
 
 namespace autoglm {
 
-/// Reads a checkpoint. Weights stay memory-mapped until used. Throws kInput
-/// with file and tensor for everything that is missing or does not fit; warns
-/// about NaN in a weight; tensors it does not know go to Model::extra.
-Model read_checkpoint(const std::filesystem::path& folder);
+/// How far to look into the weights.
+enum class ReadDepth {
+  kShapes,  // names, types and shapes: no value of a dense weight is read
+  kValues,  // every value once, to warn about NaN in the file it is in
+};
+
+/// Reads a checkpoint. Weights stay memory-mapped until used; quantized ones
+/// of other layouts are repacked. Throws kInput with file and tensor for
+/// everything that is missing or does not fit; warns about NaN in a weight;
+/// tensors it does not know go to Model::extra.
+Model read_checkpoint(const std::filesystem::path& folder,
+                      ReadDepth depth = ReadDepth::kValues);
 
 /// Writes weights, config.json, and copies every other file of model.source
 /// (tokenizer, generation config, README) byte for byte. `folder` must exist

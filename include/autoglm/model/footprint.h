@@ -15,11 +15,16 @@ struct Size {
 };
 
 struct Footprint {
-  Size embedding, attention, mlp, norms, head, extra;
+  /// `mlp` holds dense and shared MLPs, `experts` the routed ones; learned
+  /// positions count as embedding, indexers as attention.
+  Size embedding, attention, mlp, experts, router, norms, head, extra;
   std::vector<Size> layers;
   Size total() const;
+  /// Parameters that take part in a token: of the routed experts only those
+  /// it is sent to.
+  std::uint64_t active_parameters = 0;
   /// Bytes a decode step reads: all but the embedding table (one row of it)
-  /// plus the head, which is read whole also when tied.
+  /// and unused experts, plus the head, which is read whole also when tied.
   std::uint64_t bytes_per_token = 0;
 };
 

@@ -1,59 +1,52 @@
 // The forward pass, built from ATen calls, so that gradients flow wherever a
-// tensor asks for them. Math: RMSNorm in fp32, interleaved partial rotary
-// embedding, grouped-query attention, SwiGLU.
+// tensor asks for them: norms and rotations in fp32, everything else in the
+// stream's dtype.
 #pragma once
 
 #include <ATen/ATen.h>
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <vector>
 
 #include "autoglm/model/model.h"
+#include "autoglm/model/positions.h"
 
 namespace autoglm {
 
-/// Keys and values of the tokens seen so far, per layer [B, G, T, D].
-struct KvCache {
-  std::vector<at::Tensor> keys;
-  std::vector<at::Tensor> values;
-  at::Tensor mask;  // [B, T] bool of all cached tokens, or undefined: all real
-  std::int64_t length() const {
-    return keys.empty() || !keys[0].defined() ? 0 : keys[0].size(2);
-  }
-};
+/// RMSNorm, or LayerNorm where there is a bias, over the last dim.
+at::Tensor apply_norm(const Norm& norm, const at::Tensor& x, double epsilon);
 
-/// What all blocks of one forward call share.
-struct AttentionContext {
-  at::Tensor cosine;  // [B, T, R/2] fp32 (B may be 1)
-  at::Tensor sine;
-  at::Tensor bias;  // additive mask [B, 1, T, T_all] or undefined: causal
-  KvCache* cache = nullptr;
-};
+/// ids [B, T] -> [B, T, H] in `dtype`, with learned positions where the family
+/// has them. `table` is the model's embedding, or another in its place.
+at::Tensor embed(const Model& model, const Weight& table, const at::Tensor& ids,
+                 const AttentionContext& context, at::ScalarType dtype);
 
-/// ids: [B, T] int64. mask: [B, T] (1 real, 0 padding) or undefined.
-/// positions: [B, T] int64, or undefined: counted from the mask.
-AttentionContext attention_context(const Model& model, const at::Tensor& ids,
-                                   const at::Tensor& mask = {},
-                                   const at::Tensor& positions = {},
-                                   KvCache* cache = nullptr);
-
-/// ids [B, T] -> [B, T, H] in `dtype`.
-at::Tensor embed(const Model& model, const at::Tensor& ids,
-                 at::ScalarType dtype);
-
-/// x [B, T, H] -> [B, T, H]. `layer` is for the cache.
+/// x [B, T, H] -> [B, T, H]. `layer` is for the cache. Layers with an indexer
+/// leave their selection of tokens in the context for those without.
 at::Tensor block_forward(const Model& model, const Block& block,
                          std::int64_t layer, const at::Tensor& x,
-                         const AttentionContext& context);
+                         AttentionContext& context);
 
 /// The places in a block where matrices take their input.
 enum class Site {
-  kAttention,  // [B, T, H]   of query, key and value
-  kOutput,     // [B, T, N*D] of attention.output
-  kMlp,        // [B, T, H]   of gate_up
-  kDown,       // [B, T, F]   of down
+  kAttention,  // [B, T, H]: query, key, value; latent: query_a, key_value_a
+  kQueryB,     // [B, T, query rank]: query_b
+  kKeyValueB,  // [B, T, kv rank]: key_value_b
+  kOutput,     // [B, T, N * value size]: attention.output
+  kMlp,        // [B, T, H]: gate_up, or gate and up; shared and routed experts
+  kDown,       // [B, T, F]: down, of the shared expert in mixture blocks
 };
+
+/// The sites of a block in forward order, each with the canonical names (below
+/// the block) of the matrices that read it. Routed experts are not listed: each
+/// sees some tokens of kMlp only (model/mlp.h).
+struct SiteMatrices {
+  Site site;
+  std::vector<std::string> names;
+};
+std::vector<SiteMatrices> block_sites(const Block& block);
 
 /// What the matrices at a site receive; computes no further than that.
 at::Tensor site_input(const Model& model, const Block& block,
@@ -75,8 +68,8 @@ at::Tensor final_hidden(const Model& model, const at::Tensor& x);
 
 struct ForwardOptions {
   at::ScalarType dtype = at::kFloat;  // of the residual stream
-  at::Tensor mask;
-  at::Tensor positions;
+  at::Tensor mask;                    // [B, T], or [B, 1, T, T] without a cache
+  at::Tensor positions;  // [B, T], or [B, 2, T] where they are two-dimensional
   KvCache* cache = nullptr;
   bool last_only = false;                     // logits of the last token
   std::function<void(at::Tensor)> on_hidden;  // hidden.0 .. hidden.L

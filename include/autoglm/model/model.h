@@ -1,6 +1,7 @@
 // Model: a GLM in memory, as a value. It holds tensor handles; copying it
 // copies no storage. Passes replace handles and never write through a tensor,
 // so a copy is a free snapshot and an aborted pass leaves nothing half-done.
+// Matrices are held as their checkpoint has them: fused ones stay fused.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -18,45 +19,93 @@
 namespace autoglm {
 
 struct Linear {
-  Weight weight;    // [out, in]
+  Weight weight;    // [out, in]; dense without a value: this block has none
   at::Tensor bias;  // [out], or undefined
+
+  bool present() const {
+    const auto* dense = std::get_if<DenseWeight>(&weight);
+    return dense == nullptr || dense->value.defined();
+  }
 };
 
+/// RMSNorm, or LayerNorm where it has a bias. Absent: no gain.
+struct Norm {
+  at::Tensor gain;  // [n]
+  at::Tensor bias;  // [n], or undefined
+};
+
+/// Scores that pick the tokens a query may see (DeepSeek sparse attention).
+struct Indexer {
+  at::Tensor query;         // [heads * size, query rank]
+  at::Tensor key;           // [size, H]
+  Norm key_norm;            // [size], a LayerNorm
+  at::Tensor head_weights;  // [heads, H]
+};
+
+/// Grouped-query attention: query, key and value, or all three in one matrix
+/// (Architecture::qkv says how its rows lie). Latent attention: `query_a`,
+/// norm, `query_b` (or `query`), and `key_value_a` [rank + rope], norm over the
+/// rank, `key_value_b` [N * (nope + value)].
 struct Attention {
-  Linear query;   // [N*D, H]
-  Linear key;     // [G*D, H]
-  Linear value;   // [G*D, H]
-  Linear output;  // [H, N*D]
+  Linear query;               // [N*D, H]
+  Linear key;                 // [G*D, H]
+  Linear value;               // [G*D, H]
+  Linear query_key_value;     // [(N + 2G) * D, H]
+  Norm query_norm, key_norm;  // [D], one for all heads
+  Linear query_a, query_b;
+  Norm query_a_norm;
+  Linear key_value_a, key_value_b;
+  Norm key_value_a_norm;
+  Indexer indexer;
+  Linear output;  // [H, N * value size]
 };
 
+/// SwiGLU with the two inner matrices fused or apart, or a plain GELU MLP,
+/// which has `up` and `down` alone.
 struct Mlp {
   Linear gate_up;  // [2F, H]: gate rows, then up rows
+  Linear gate;     // [F, H]
+  Linear up;       // [F, H]
   Linear down;     // [H, F]
 };
 
-/// Norm gains are [H]; the last two only in sandwich-norm families.
+/// Routed experts, of which every token uses a few, and shared ones, which
+/// every token uses, as one MLP.
+struct Mixture {
+  at::Tensor router;           // [E, H]
+  at::Tensor correction_bias;  // [E]; moves the choice, not the weights
+  std::vector<Mlp> experts;    // E, or none: the block has an `mlp`
+  Mlp shared;
+};
+
+/// The norms after the parts are those of sandwich-norm families.
 struct Block {
-  at::Tensor input_norm;
+  Norm input_norm;
   Attention attention;
-  at::Tensor after_attention_norm;
-  at::Tensor middle_norm;
+  Norm after_attention_norm;
+  Norm middle_norm;
   Mlp mlp;
-  at::Tensor after_mlp_norm;
+  Mixture mixture;
+  Norm after_mlp_norm;
+
+  bool is_mixture() const { return !mixture.experts.empty(); }
 };
 
 struct Model {
-  Architecture architecture;  // numbers; widths follow the tensors
-  Weight embedding;           // [V, H]
+  Architecture architecture;   // numbers; widths follow the tensors
+  Weight embedding;            // [V, H]
+  at::Tensor positions;        // [P, H] learned, or undefined
+  at::Tensor block_positions;  // [P, H]
   std::vector<Block> blocks;
-  at::Tensor final_norm;       // [H]
+  Norm final_norm;             // [H]
   std::optional<Linear> head;  // [V, H]; absent when tied to the embedding
-  std::map<std::string, at::Tensor> extra;  // not understood: copied through
+  std::map<std::string, at::Tensor> extra;  // not part of it: copied through
   Json config;                              // config.json as read
   std::filesystem::path source;             // folder it came from, "" if none
 };
 
 /// A block's widths as its tensors say. Throws kInternal if they disagree.
-BlockWidths widths(const Block& block, std::int64_t head_size);
+BlockWidths widths(const Architecture& architecture, const Block& block);
 
 /// Writes the blocks' widths into architecture.blocks. Passes that cut call it.
 void update_widths(Model& model);
@@ -72,7 +121,11 @@ struct NamedLinear {
 };
 
 /// All matrices in forward order: embedding, blocks, head (if not tied).
+/// Routers, indexers and position tables are not among them: a hard choice or
+/// a sum hangs on their values, so passes leave them alone.
 std::vector<NamedLinear> named_linears(const Model& model);
+/// What a checkpoint calls the head: "lm_head".
+std::string head_name(const Architecture& architecture);
 /// Access by canonical name. The embedding has no bias. Throw kInternal.
 const Weight& weight_of(const Model& model, const std::string& name);
 Weight& weight_of(Model& model, const std::string& name);

@@ -14,13 +14,16 @@ namespace autoglm {
 
 /// Activations at a block border: one tensor [b, T, H] fp32 per batch.
 using Stream = std::vector<at::Tensor>;
+/// One per batch.
+using Contexts = std::vector<AttentionContext>;
 
 struct BlockVisit {
   std::int64_t layer;
   const Block& original;           // before this pass
   const Stream& original_input;    // what the original model feeds it
   const Stream& compressed_input;  // what the model compressed so far feeds it
-  const std::vector<AttentionContext>& contexts;  // one per batch
+  const Contexts& original_contexts;
+  const Contexts& compressed_contexts;
 };
 
 /// ids: [windows, T] int64 including prefix tokens. Walks the blocks in order;

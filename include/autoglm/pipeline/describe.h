@@ -12,6 +12,17 @@ namespace autoglm {
 /// Sizes, formats and widths; no measurement. disk_bytes stays 0.
 ModelRecord describe_model(const Model& model);
 
+/// What a pass at its defaults would change of a model.
+struct PassReach {
+  std::string type;
+  std::int64_t matrices = 0;       // whose shape or form changes
+  std::vector<std::string> kinds;  // "mlp.experts.*.down"
+  std::uint64_t bytes = 0;         // of all weights, afterwards
+  std::string refusal;             // why it cannot run, or empty
+};
+/// One per pass of the catalogue, planned on shapes alone.
+std::vector<PassReach> describe_reach(const Model& model);
+
 /// Bytes of a checkpoint folder without its autoglm/ folder.
 std::uint64_t checkpoint_bytes(const std::filesystem::path& folder);
 

@@ -22,16 +22,29 @@ struct LinearRecord {
   std::uint64_t bytes = 0;
 };
 
+/// Where a matrix belongs: "layers.3.mlp.experts.7.down" is
+/// "mlp.experts.*.down" of block 3; the head is of no block.
+struct MatrixPlace {
+  std::optional<std::size_t> block;
+  std::string kind;
+};
+MatrixPlace place_of(const std::string& name);
+
 /// A model at one moment.
 struct ModelRecord {
   std::uint64_t parameters = 0;
-  std::uint64_t weight_bytes = 0;  // tensor data
-  std::uint64_t disk_bytes = 0;    // whole folder, without autoglm/; 0 unknown
-  // Bytes per part, same keys always: embedding attention mlp norms head extra
+  std::uint64_t active_parameters = 0;  // that take part in one token
+  std::uint64_t weight_bytes = 0;       // tensor data
+  std::uint64_t disk_bytes = 0;  // whole folder, without autoglm/; 0 unknown
+  // Bytes per part, same keys always: embedding attention mlp experts router
+  // norms head extra
   std::vector<std::pair<std::string, std::uint64_t>> parts;
   std::vector<LinearRecord> linears;
   struct Widths {
-    std::int64_t query_heads = 0, kv_heads = 0, ffn = 0;
+    std::int64_t query_heads = 0, kv_heads = 0;
+    std::int64_t ffn = 0;         // of each routed expert where there are any
+    std::int64_t experts = 0;     // 0: one MLP for all tokens
+    std::int64_t shared_ffn = 0;  // of the experts that all tokens use
   };
   std::vector<Widths> blocks;
   std::optional<Scorecard> scorecard;

@@ -16,10 +16,16 @@ namespace autoglm {
 /// is in neither, asking for a file.
 std::filesystem::path shipped_text(const std::string& name);
 
+/// A checkpoint, and of the families with two positions per token what its
+/// tokenizer, if there is one, knows of blanks (Architecture::blank).
+Model load_model(const std::filesystem::path& folder);
+
 /// The tokenizer beside a checkpoint. Throws kInput when there is none.
 Tokenizer load_tokenizer(const Model& model);
 
-/// Windows of `source`, checked against the model's vocabulary.
+/// Windows of `source`, checked against the model's vocabulary, shorter than
+/// asked where the model has learned fewer positions. A checkpoint without a
+/// tokenizer gets bytes for tokens, with a warning (text/corpus.h).
 TokenWindows load_windows(const Model& model, const DataSource& source);
 
 }  // namespace autoglm

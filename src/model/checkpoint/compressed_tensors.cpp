@@ -1,20 +1,30 @@
-#include "model/compressed_tensors.h"
+// compressed-tensors: its entry in config.json and its two layouts of weights,
+// `pack-quantized` (weight_packed, weight_scale, weight_shape,
+// weight_zero_point), which is also what we write, and `int-quantized`.
+// https://github.com/vllm-project/compressed-tensors
 
 #include <algorithm>
-#include <map>
 #include <regex>
+#include <set>
 
 #include "autoglm/core/error.h"
 #include "autoglm/core/text.h"
-#include "autoglm/kernels/packed_linear.h"
+#include "model/checkpoint/stored_quantization.h"
+#include "model/checkpoint/stored_tensors.h"
 
 namespace autoglm {
 namespace {
 
 constexpr const char* kConfig = "quantization_config";
 
-PackedScheme read_scheme(const Json& group, const std::string& source) {
-  const std::string where = source + ": " + kConfig;
+// The scheme of one weight, as a config group states it.
+struct Scheme {
+  int bits = 0;
+  std::int64_t group_size = 0;  // 0: one scale per row
+  bool symmetric = true;
+};
+
+Scheme read_scheme(const Json& group, const std::string& where) {
   if (!group.is_object() || !group.contains("weights") ||
       !group["weights"].is_object())
     fail(ErrorKind::kInput, where + ": a group has no weights");
@@ -23,16 +33,18 @@ PackedScheme read_scheme(const Json& group, const std::string& source) {
     fail(ErrorKind::kInput,
          where + ": quantized activations are not supported");
   const Json& weights = group["weights"];
-  PackedScheme scheme;
+  Scheme scheme;
   scheme.bits = static_cast<int>(json_int(weights, "num_bits", where));
   if (scheme.bits < 2 || scheme.bits > 8)
     fail(ErrorKind::kInput,
          fmt::format("{}: num_bits is {}; 2 to 8 are supported", where,
                      scheme.bits));
-  if (const std::string type = weights.value("type", std::string("int"));
-      type != "int")
-    fail(ErrorKind::kInput,
-         fmt::format("{}: weights of type {} are not supported", where, type));
+  if (weights.contains("type"))
+    if (const std::string type = json_string(weights, "type", where);
+        type != "int")
+      fail(
+          ErrorKind::kInput,
+          fmt::format("{}: weights of type {} are not supported", where, type));
   scheme.symmetric = json_bool_or(weights, "symmetric", true, where);
   const std::string strategy = json_string(weights, "strategy", where);
   if (strategy == "group") {
@@ -50,166 +62,161 @@ PackedScheme read_scheme(const Json& group, const std::string& source) {
   return scheme;
 }
 
-std::vector<std::string> read_names(const Json& list,
-                                    const std::string& where) {
-  std::vector<std::string> out;
-  if (list.is_null()) return out;
-  for (const Json& name : list) {
-    if (!name.is_string())
-      fail(ErrorKind::kInput, where + " is not a list of names");
-    out.push_back(name.get<std::string>());
+// Names of modules, or of their classes, and patterns over them ("re:...").
+class Targets {
+ public:
+  Targets(const Json& list, const std::string& where) {
+    if (list.is_null()) return;
+    for (const Json& entry : list) {
+      if (!entry.is_string())
+        fail(ErrorKind::kInput, where + " is not a list of names");
+      const std::string name = entry.get<std::string>();
+      if (!name.starts_with("re:")) {
+        names_.insert(name);
+        continue;
+      }
+      try {
+        patterns_.emplace_back(name.substr(3));
+      } catch (const std::regex_error&) {
+        fail(ErrorKind::kInput,
+             fmt::format("{}: the pattern '{}' cannot be read", where, name));
+      }
+    }
   }
-  return out;
-}
 
-bool matches(const std::string& target, const std::string& module) {
-  if (!target.starts_with("re:")) return target == module;
-  try {
-    return std::regex_search(module, std::regex(target.substr(3)),
+  bool match(const std::string& module) const {
+    return names_.contains(module) ||
+           std::any_of(patterns_.begin(), patterns_.end(),
+                       [&](const std::regex& pattern) {
+                         return std::regex_search(
+                             module, pattern,
                              std::regex_constants::match_continuous);
-  } catch (const std::regex_error&) {
-    fail(ErrorKind::kInput,
-         fmt::format("{}: the pattern '{}' cannot be read", kConfig, target));
+                       });
   }
-}
 
-bool any_matches(const std::vector<std::string>& targets,
-                 const std::string& module) {
-  return std::any_of(targets.begin(), targets.end(), [&](const auto& target) {
-    return matches(target, module);
-  });
-}
+ private:
+  std::set<std::string> names_;
+  std::vector<std::regex> patterns_;
+};
 
-[[noreturn]] void wrong_tensor(const TensorFolder& folder,
-                               const std::string& name,
-                               const std::string& expected) {
-  const TensorEntry& entry = folder.entry(name);
-  fail(ErrorKind::kInput, fmt::format("{}: tensor '{}' is {} [{}], expected {}",
-                                      folder.file_of(name).string(), name,
-                                      safetensors_dtype(entry.dtype),
-                                      fmt::join(entry.shape, ", "), expected));
-}
+class CompressedTensors : public StoredQuantization {
+ public:
+  CompressedTensors(const Json& quantization, const std::string& where)
+      : ignore_(quantization.value("ignore", Json()), where + ": ignore") {
+    const std::string format = json_string(quantization, "format", where);
+    if (format != "pack-quantized" && format != "int-quantized")
+      fail(ErrorKind::kInput,
+           fmt::format("{}: format {} is not supported; pack-quantized and "
+                       "int-quantized are",
+                       where, format));
+    packed_ = format == "pack-quantized";
+    if (!quantization.contains("config_groups") ||
+        !quantization["config_groups"].is_object())
+      fail(ErrorKind::kInput, where + ": config_groups is missing");
+    for (const auto& [name, group] : quantization["config_groups"].items()) {
+      const Scheme scheme = read_scheme(group, where);
+      groups_.push_back(
+          {Targets(group.value("targets", Json()), where + ": targets"),
+           scheme});
+    }
+  }
 
-at::Tensor read_checked(const TensorFolder& folder, const std::string& name,
-                        at::ScalarType dtype,
-                        const std::vector<std::int64_t>& shape) {
-  if (!folder.contains(name))
-    fail(ErrorKind::kInput, fmt::format("tensor '{}' is missing", name));
-  const TensorEntry& entry = folder.entry(name);
-  if (entry.dtype != dtype || entry.shape != shape)
-    wrong_tensor(folder, name,
-                 fmt::format("{} [{}]", safetensors_dtype(dtype),
-                             fmt::join(shape, ", ")));
-  return folder.tensor(name);
-}
+  std::optional<QuantizedWeight> weight(const TensorFolder& folder,
+                                        const std::string& module,
+                                        std::int64_t out, std::int64_t in,
+                                        bool embedding) const override {
+    const Scheme* scheme = find(module, embedding);
+    // A class target covers the embedding or a module that was left dense.
+    if (scheme == nullptr ||
+        !folder.contains(module +
+                         (packed_ ? ".weight_packed" : ".weight_scale")))
+      return std::nullopt;
+    QuantizedWeight w;
+    w.out = out;
+    w.in = in;
+    w.bits = scheme->bits;
+    w.group_size = scheme->group_size > 0 ? scheme->group_size : in;
+    if (in % w.group_size != 0)
+      fail(ErrorKind::kInput,
+           fmt::format("{}: rows of {} do not divide into groups of {}", module,
+                       in, w.group_size));
+    w.scales = read_scales(folder, module + ".weight_scale", {out, w.groups()});
+    if (!packed_) return whole_bytes(folder, module, *scheme, std::move(w));
+    check_shape(folder, module + ".weight_shape", out, in);
+    w.codes = read_checked(folder, module + ".weight_packed", at::kInt,
+                           {out, (in * w.bits + 31) / 32});
+    if (!scheme->symmetric)
+      w.zeros = unpack_columns(
+          read_checked(folder, module + ".weight_zero_point", at::kInt,
+                       {(out * w.bits + 31) / 32, w.groups()}),
+          out, w.bits);
+    return w;
+  }
 
-std::uint32_t* words_of(at::Tensor& tensor) {
-  return reinterpret_cast<std::uint32_t*>(tensor.data_ptr<std::int32_t>());
-}
+  std::vector<std::string> parts() const override {
+    return {packed_ ? ".weight_packed" : ".weight", ".weight_scale",
+            ".weight_shape", ".weight_zero_point"};
+  }
 
-// Zero points lie packed along the rows: element n of a column at bit n*b.
-// That is the packing of a weight row over the transposed matrix.
-at::Tensor pack_zeros(const at::Tensor& zeros, int bits) {
-  const at::Tensor columns =
-      zeros.to(at::kCPU).t().contiguous();  // [groups, out]
-  const std::int64_t groups = columns.size(0), out = columns.size(1);
-  at::Tensor words = at::empty({groups, (out * bits + 31) / 32}, at::kInt);
-  kernels::pack_rows(columns.const_data_ptr<std::uint8_t>(), groups, out, bits,
-                     words_of(words));
-  return words.t().contiguous();
-}
+ private:
+  struct Group {
+    Targets targets;
+    Scheme scheme;
+  };
 
-at::Tensor unpack_zeros(const at::Tensor& packed, std::int64_t out, int bits) {
-  const at::Tensor words = packed.t().contiguous();
-  at::Tensor columns = at::empty({words.size(0), out}, at::kByte);
-  kernels::unpack_codes(reinterpret_cast<const std::uint32_t*>(
-                            words.const_data_ptr<std::int32_t>()),
-                        words.size(0), out, bits,
-                        columns.data_ptr<std::uint8_t>());
-  return columns.t().contiguous();
-}
+  const Scheme* find(const std::string& module, bool embedding) const {
+    if (ignore_.match(module)) return nullptr;
+    // Exact names and patterns win over class names.
+    for (const Group& group : groups_)
+      if (group.targets.match(module)) return &group.scheme;
+    for (const Group& group : groups_)
+      if (group.targets.match(embedding ? "Embedding" : "Linear"))
+        return &group.scheme;
+    return nullptr;
+  }
 
-}  // namespace
-
-QuantizationConfig QuantizationConfig::read(const Json& config,
-                                            const std::string& source) {
-  QuantizationConfig out;
-  if (!config.contains(kConfig) || config[kConfig].is_null()) return out;
-  const Json& quantization = config[kConfig];
-  const std::string where = source + ": " + kConfig;
-  const std::string method = json_string(quantization, "quant_method", where);
-  if (method != "compressed-tensors")
-    fail(ErrorKind::kInput, fmt::format("{}: quant_method {} is not supported; "
-                                        "compressed-tensors is",
-                                        where, method));
-  const std::string format = json_string(quantization, "format", where);
-  if (format != "pack-quantized")
-    fail(ErrorKind::kInput,
-         fmt::format("{}: format {} is not supported; pack-quantized is", where,
-                     format));
-  if (!quantization.contains("config_groups") ||
-      !quantization["config_groups"].is_object())
-    fail(ErrorKind::kInput, where + ": config_groups is missing");
-  for (const auto& [name, group] : quantization["config_groups"].items())
-    out.groups_.push_back(
-        {read_names(group.value("targets", Json()), where + ": targets"),
-         read_scheme(group, source)});
-  out.ignore_ =
-      read_names(quantization.value("ignore", Json()), where + ": ignore");
-  return out;
-}
-
-const PackedScheme* QuantizationConfig::find(const std::string& module,
-                                             bool embedding) const {
-  if (any_matches(ignore_, module)) return nullptr;
-  // Exact names and patterns win over class names.
-  for (const Group& group : groups_)
-    if (any_matches(group.targets, module)) return &group.scheme;
-  for (const Group& group : groups_)
-    if (any_matches(group.targets, embedding ? "Embedding" : "Linear"))
-      return &group.scheme;
-  return nullptr;
-}
-
-QuantizedWeight read_packed(const TensorFolder& folder,
-                            const std::string& module,
-                            const PackedScheme& scheme, std::int64_t out,
-                            std::int64_t in) {
-  QuantizedWeight w;
-  w.out = out;
-  w.in = in;
-  w.bits = scheme.bits;
-  w.group_size = scheme.group_size > 0 ? scheme.group_size : in;
-  if (in % w.group_size != 0)
-    fail(ErrorKind::kInput,
-         fmt::format("{}: rows of {} do not divide into groups of {}", module,
-                     in, w.group_size));
-  const std::string shape_name = module + ".weight_shape";
-  if (folder.contains(shape_name)) {
-    const at::Tensor shape = folder.tensor(shape_name).to(at::kLong);
+  static void check_shape(const TensorFolder& folder, const std::string& name,
+                          std::int64_t out, std::int64_t in) {
+    if (!folder.contains(name)) return;
+    const at::Tensor shape = folder.tensor(name).to(at::kLong);
     if (shape.numel() != 2 || shape[0].item<std::int64_t>() != out ||
         shape[1].item<std::int64_t>() != in)
       fail(ErrorKind::kInput,
            fmt::format("{}: tensor '{}' does not say [{}, {}] as config.json "
                        "asks",
-                       folder.file_of(shape_name).string(), shape_name, out,
-                       in));
+                       folder.file_of(name).string(), name, out, in));
   }
-  w.codes = read_checked(folder, module + ".weight_packed", at::kInt,
-                         {out, (in * w.bits + 31) / 32});
-  const std::string scale = module + ".weight_scale";
-  if (!folder.contains(scale))
-    fail(ErrorKind::kInput, fmt::format("tensor '{}' is missing", scale));
-  const at::ScalarType dtype = folder.entry(scale).dtype;
-  if (dtype != at::kFloat && dtype != at::kHalf && dtype != at::kBFloat16)
-    wrong_tensor(folder, scale, "a floating point dtype");
-  w.scales = read_checked(folder, scale, dtype, {out, w.groups()});
-  if (!scheme.symmetric)
-    w.zeros = unpack_zeros(
-        read_checked(folder, module + ".weight_zero_point", at::kInt,
-                     {(out * w.bits + 31) / 32, w.groups()}),
-        out, w.bits);
-  return w;
+
+  // int-quantized: one signed byte per code, whatever its width.
+  static QuantizedWeight whole_bytes(const TensorFolder& folder,
+                                     const std::string& module,
+                                     const Scheme& scheme, QuantizedWeight w) {
+    const int middle = 1 << (w.bits - 1);
+    const auto unsigned_codes = [&](const std::string& name,
+                                    const std::vector<std::int64_t>& shape) {
+      const at::Tensor codes =
+          read_checked(folder, name, at::kChar, shape).to(at::kInt) + middle;
+      if ((codes < 0).logical_or(codes >= 2 * middle).any().item<bool>())
+        wrong_tensor(folder, name, fmt::format("numbers of {} bits", w.bits));
+      return codes.to(at::kByte);
+    };
+    const at::Tensor codes = unsigned_codes(module + ".weight", {w.out, w.in});
+    if (!scheme.symmetric)
+      w.zeros =
+          unsigned_codes(module + ".weight_zero_point", {w.out, w.groups()});
+    return pack_weight(codes, w.scales, w.zeros, w.bits, w.group_size);
+  }
+
+  bool packed_ = true;
+  std::vector<Group> groups_;
+  Targets ignore_;
+};
+
+}  // namespace
+
+std::unique_ptr<StoredQuantization> read_compressed_tensors(
+    const Json& quantization, const std::string& where) {
+  return std::make_unique<CompressedTensors>(quantization, where);
 }
 
 std::vector<std::pair<std::string, at::Tensor>> write_packed(
@@ -222,7 +229,7 @@ std::vector<std::pair<std::string, at::Tensor>> write_packed(
                   at::kLong)}};
   if (!weight.symmetric())
     out.emplace_back(module + ".weight_zero_point",
-                     pack_zeros(weight.zeros, weight.bits));
+                     pack_columns(weight.zeros, weight.bits));
   return out;
 }
 
@@ -256,12 +263,15 @@ Json write_quantization_config(Json config, const Model& model) {
     }
     group->second.push_back(linear.checkpoint_name);
   }
+  // What the file said about the codes that were read is no longer true.
+  if (config.contains("quantization_bit") && config["quantization_bit"] != 0)
+    config.erase("quantization_bit");
   if (groups.empty()) {
     config.erase(kConfig);
     return config;
   }
-  if (!model.head)
-    ignore.push_back(std::string(model.architecture.family->head));
+  if (!model.head && !model.architecture.family->head.empty())
+    ignore.push_back(head_name(model.architecture));
   Json config_groups = Json::object();
   for (std::size_t i = 0; i < groups.size(); ++i)
     config_groups[fmt::format("group_{}", i)] = {

@@ -2,6 +2,8 @@
 
 #include <ATen/core/grad_mode.h>
 
+#include "autoglm/model/block_parts.h"
+
 namespace autoglm {
 namespace {
 
@@ -21,22 +23,26 @@ void each_tensor(Model& target, const Model& reference,
     weight(a.weight, b.weight);
     tensor(a.bias, b.bias);
   };
-  if (parts.embedding) weight(target.embedding, reference.embedding);
-  for (std::size_t i = 0; i < target.blocks.size(); ++i) {
-    Block& a = target.blocks[i];
-    const Block& b = reference.blocks[i];
-    tensor(a.input_norm, b.input_norm);
-    linear(a.attention.query, b.attention.query);
-    linear(a.attention.key, b.attention.key);
-    linear(a.attention.value, b.attention.value);
-    linear(a.attention.output, b.attention.output);
-    tensor(a.after_attention_norm, b.after_attention_norm);
-    tensor(a.middle_norm, b.middle_norm);
-    linear(a.mlp.gate_up, b.mlp.gate_up);
-    linear(a.mlp.down, b.mlp.down);
-    tensor(a.after_mlp_norm, b.after_mlp_norm);
+  if (parts.embedding) {
+    weight(target.embedding, reference.embedding);
+    tensor(target.positions, reference.positions);
+    tensor(target.block_positions, reference.block_positions);
   }
-  tensor(target.final_norm, reference.final_norm);
+  for (std::size_t i = 0; i < target.blocks.size(); ++i) {
+    Block other = reference.blocks[i];
+    visit_block(
+        target.blocks[i],
+        [&](const std::string& name, Linear& part) {
+          linear(part, *find_linear(other, name));
+        },
+        [&](const std::string& name, at::Tensor& part) {
+          // The bias that moves the choice of experts has no gradient.
+          if (!name.ends_with("correction_bias"))
+            tensor(part, *find_tensor(other, name));
+        });
+  }
+  tensor(target.final_norm.gain, reference.final_norm.gain);
+  tensor(target.final_norm.bias, reference.final_norm.bias);
   if (target.head && parts.head) linear(*target.head, *reference.head);
 }
 

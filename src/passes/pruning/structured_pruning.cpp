@@ -1,17 +1,16 @@
 // Cut whole FFN channels and query heads, then repair what read them.
 //
-//   gate_up  rows j and F+j, down column j        for every channel j that goes
-//   query    D rows (and bias), output D columns  for every head that goes
-//
-// Each key/value group loses the same number of query heads, so that grouped
-// attention keeps its shape. All selected blocks get the same widths, which is
-// what stock loaders can read. Importance of a channel with activations:
-// |W_down[:, j]| * rms(x_j), as in Wanda-sp (arXiv 2306.11695) over columns; of
-// a head the same over its dimensions. The matrix that read the removed
-// channels is fitted again by least squares (ZipLM, arXiv 2302.04089; AMC,
-// arXiv 1802.03494): inputs from the pruned stream, targets from the original.
-// In sandwich-norm families the target is the sublayer's output before its
-// norm, which can hide a scale but not a direction.
+// Which rows and columns go together: coupled_rows.h; which of them go:
+// importance.h. Each key/value group loses the same number of query heads, so
+// that grouped attention keeps its shape; where every query head has a key and
+// a value of its own, they go with it. Every expert of a mixture loses channels
+// of its own choice, all the same number; routers stay. All selected blocks of
+// one kind get the same widths, which is what stock loaders can read. The
+// matrix that read the removed channels is fitted again by least squares
+// (ZipLM, arXiv 2302.04089; AMC, arXiv 1802.03494): inputs from the pruned
+// stream, targets from the original. In sandwich-norm families the target is
+// the sublayer's output before its norm, which can hide a scale but not a
+// direction.
 #include <algorithm>
 #include <cmath>
 #include <set>
@@ -20,8 +19,10 @@
 #include "autoglm/core/log.h"
 #include "autoglm/core/progress.h"
 #include "autoglm/core/text.h"
+#include "autoglm/model/block_parts.h"
 #include "autoglm/passes/pass.h"
-#include "passes/pruning/repair.h"
+#include "passes/pruning/coupled_rows.h"
+#include "passes/pruning/prune_block.h"
 
 namespace autoglm::passes {
 namespace {
@@ -64,26 +65,11 @@ class StructuredPruning final : public Pass {
   }
 
  private:
-  // What becomes of one block.
-  struct Target {
-    bool heads = false, ffn = false;
-    BlockWidths widths = {};
-  };
-  std::vector<Target> targets(const Model& model) const;
-  Block prune(const Model& model, const BlockVisit* visit, const Block& block,
-              const Target& target, Json& note) const;
-  void prune_heads(const Model& model, const BlockVisit* visit, Block& block,
-                   const BlockWidths& to, Json& note) const;
-  void prune_ffn(const Model& model, const BlockVisit* visit, Block& block,
-                 const BlockWidths& to, Json& note) const;
-  // What the matrix at `site` receives; none without data or need of it.
-  std::optional<SplitMoments> moments_at(Site site, const Model& model,
-                                         const BlockVisit* visit,
-                                         const Block& block) const;
-  // The columns `kept` of `weight`, repaired where there are moments.
-  Weight keep_columns(const at::Tensor& weight, const at::Tensor& kept,
-                      const std::optional<SplitMoments>& moments,
-                      const std::string& error_name, Json& note) const;
+  std::vector<PruningTarget> targets(const Model& model) const;
+  BlockWidths target_widths(const BlockWidths& from, bool heads,
+                            bool ffn) const;
+  // Of an FFN that was `ffn` wide.
+  std::int64_t kept_ffn(std::int64_t ffn) const;
 
   Options options_;
 };
@@ -102,173 +88,92 @@ std::int64_t kept_width(std::int64_t width, double ratio, std::int64_t unit) {
   return std::min(width, std::max<std::int64_t>(1, units) * unit);
 }
 
-const at::Tensor& dense(const Weight& weight) {
-  return std::get<DenseWeight>(weight).value;
+// Throws kConfig where a matrix that is to be cut is quantized.
+void check_dense(const Architecture& a, const Block& block, std::size_t layer,
+                 const PruningTarget& target) {
+  std::set<std::string> cut;
+  if (target.heads) {
+    const at::Tensor none =
+        at::empty({0}, at::TensorOptions(at::kLong).device(at::kMeta));
+    for (const Rows& part : head_rows(a, block, none)) cut.insert(part.name);
+    cut.insert("attention.output");
+  }
+  visit_block(
+      block,
+      [&](const std::string& name, const Linear& part) {
+        if (std::holds_alternative<QuantizedWeight>(part.weight) &&
+            (cut.contains(name) || (target.ffn && name.starts_with("mlp."))))
+          fail(ErrorKind::kConfig,
+               fmt::format("structured_pruning: layers.{}.{} is quantized; put "
+                           "pruning before quantization",
+                           layer, name));
+      },
+      [](const std::string&, const at::Tensor&) {});
 }
 
-at::Tensor pick(const at::Tensor& tensor, std::int64_t dim,
-                const at::Tensor& kept) {
-  return tensor.defined() ? tensor.index_select(dim, kept) : tensor;
+std::int64_t StructuredPruning::kept_ffn(std::int64_t ffn) const {
+  return kept_width(
+      ffn, options_.sparsity_ratio,
+      options_.align > 0 ? options_.align : automatic_alignment(ffn));
 }
 
-std::vector<StructuredPruning::Target> StructuredPruning::targets(
+BlockWidths StructuredPruning::target_widths(const BlockWidths& from,
+                                             bool heads, bool ffn) const {
+  const double ratio = options_.sparsity_ratio;
+  BlockWidths to = from;
+  if (heads && from.query_heads == from.kv_heads)
+    to.query_heads = to.kv_heads = kept_width(from.query_heads, ratio, 1);
+  else if (heads)
+    to.query_heads =
+        from.kv_heads * kept_width(from.query_heads / from.kv_heads, ratio, 1);
+  if (!ffn) return to;
+  to.ffn = kept_ffn(from.ffn);
+  // Stock loaders take shared experts to be a whole number of routed ones.
+  if (from.shared_ffn > 0)
+    to.shared_ffn = from.shared_ffn % from.ffn == 0
+                        ? to.ffn * (from.shared_ffn / from.ffn)
+                        : kept_ffn(from.shared_ffn);
+  return to;
+}
+
+std::vector<PruningTarget> StructuredPruning::targets(
     const Model& model) const {
-  std::set<std::string> selected;
-  for (const std::string& name : select_linears(model, options_.target_layers))
-    selected.insert(name);
-  const std::vector<BlockWidths>& blocks = model.architecture.blocks;
-  std::vector<Target> out(blocks.size());
-  for (std::size_t i = 0; i < blocks.size(); ++i) {
-    const auto any = [&](std::initializer_list<const char*> parts) {
-      return std::any_of(parts.begin(), parts.end(), [&](const char* part) {
-        return selected.contains(fmt::format("layers.{}.{}", i, part));
-      });
-    };
-    Target& target = out[i];
-    target.widths = blocks[i];
-    if (options_.heads && any({"attention.query", "attention.output"})) {
-      const std::int64_t group = blocks[i].query_heads / blocks[i].kv_heads;
-      target.widths.query_heads =
-          blocks[i].kv_heads * kept_width(group, options_.sparsity_ratio, 1);
-      target.heads = target.widths.query_heads != blocks[i].query_heads;
-    }
-    if (options_.ffn && any({"mlp.gate_up", "mlp.down"})) {
-      const std::int64_t unit = options_.align > 0
-                                    ? options_.align
-                                    : automatic_alignment(blocks[i].ffn);
-      target.widths.ffn =
-          kept_width(blocks[i].ffn, options_.sparsity_ratio, unit);
-      target.ffn = target.widths.ffn != blocks[i].ffn;
-    }
-    const auto must_be_dense = [&](const Linear& linear, const char* part) {
-      if (std::holds_alternative<QuantizedWeight>(linear.weight))
-        fail(ErrorKind::kConfig,
-             fmt::format("structured_pruning: layers.{}.{} is quantized; put "
-                         "pruning before quantization",
-                         i, part));
-    };
-    const Block& block = model.blocks[i];
-    if (target.heads) {
-      must_be_dense(block.attention.query, "attention.query");
-      must_be_dense(block.attention.output, "attention.output");
-    }
-    if (target.ffn) {
-      must_be_dense(block.mlp.gate_up, "mlp.gate_up");
-      must_be_dense(block.mlp.down, "mlp.down");
-    }
+  const std::vector<std::string> selected =
+      select_linears(model, options_.target_layers);
+  const auto any = [&](std::size_t layer, const char* part) {
+    const std::string prefix = fmt::format("layers.{}.{}.", layer, part);
+    return std::any_of(
+        selected.begin(), selected.end(),
+        [&](const std::string& name) { return name.starts_with(prefix); });
+  };
+  const Architecture& a = model.architecture;
+  std::vector<PruningTarget> out(model.blocks.size());
+  for (std::size_t i = 0; i < out.size(); ++i) {
+    const BlockWidths& from = a.blocks[i];
+    PruningTarget& target = out[i];
+    target.widths = target_widths(from, options_.heads && any(i, "attention"),
+                                  options_.ffn && any(i, "mlp"));
+    target.heads = target.widths.query_heads != from.query_heads;
+    target.ffn = target.widths.ffn != from.ffn ||
+                 target.widths.shared_ffn != from.shared_ffn;
+    check_dense(a, model.blocks[i], i, target);
   }
-  return out;
-}
-
-// Indices of the `count` largest scores, in their original order.
-at::Tensor largest(const at::Tensor& scores, std::int64_t count) {
-  const at::Tensor order = std::get<1>(
-      at::sort(scores, /*stable=*/true, /*dim=*/0, /*descending=*/true));
-  return std::get<0>(at::sort(order.narrow(0, 0, count)));
-}
-
-// Importance of the input columns of `weight` [out, in] -> [in].
-at::Tensor column_scores(const at::Tensor& weight, const Moments& moments) {
-  return weight.to(at::kFloat).norm(2, 0) *
-         (moments.compressed.diagonal() / moments.tokens).sqrt();
-}
-
-std::optional<SplitMoments> StructuredPruning::moments_at(
-    Site site, const Model& model, const BlockVisit* visit,
-    const Block& block) const {
-  if (visit == nullptr) return {};
-  if (!options_.repair && options_.importance != "activation") return {};
-  return collect_moments(model, *visit, block, site);
-}
-
-Weight StructuredPruning::keep_columns(
-    const at::Tensor& weight, const at::Tensor& kept,
-    const std::optional<SplitMoments>& moments, const std::string& error_name,
-    Json& note) const {
-  if (!moments || !options_.repair)
-    return DenseWeight{pick(weight, 1, kept).contiguous()};
-  const Repair repair = repair_columns(weight, kept, *moments);
-  note[error_name + "_cut"] = repair.error_before;
-  note[error_name] = repair.error_after;
-  return DenseWeight{repair.weight};
-}
-
-void StructuredPruning::prune_heads(const Model& model, const BlockVisit* visit,
-                                    Block& block, const BlockWidths& to,
-                                    Json& note) const {
-  const std::int64_t size = model.architecture.head_size;
-  const BlockWidths from = widths(block, size);
-  const std::int64_t group = from.query_heads / from.kv_heads;
-  Attention& attention = block.attention;
-  const at::Tensor output = dense(attention.output.weight);
-  const auto moments = moments_at(Site::kOutput, model, visit, block);
-  at::Tensor scores;  // [G, N/G]
-  if (moments && options_.importance == "activation") {
-    scores = column_scores(output, moments->fit)
-                 .square()
-                 .view({from.kv_heads, group, size})
-                 .sum(-1);
-  } else {
-    scores = output.to(at::kFloat).abs().sum(0) +
-             dense(attention.query.weight).to(at::kFloat).abs().sum(1);
-    scores = scores.view({from.kv_heads, group, size}).sum(-1);
-  }
-  std::vector<at::Tensor> parts;
-  for (std::int64_t g = 0; g < from.kv_heads; ++g)
-    parts.push_back(largest(scores[g], to.query_heads / to.kv_heads) +
-                    g * group);
-  const at::Tensor heads = at::cat(parts);
-  const at::Tensor rows =
-      (heads.unsqueeze(1) * size + at::arange(size, heads.options())).flatten();
-  attention.query.weight =
-      DenseWeight{pick(dense(attention.query.weight), 0, rows)};
-  attention.query.bias = pick(attention.query.bias, 0, rows);
-  attention.output.weight =
-      keep_columns(output, rows, moments, "attention_error", note);
-  note["query_heads"] = to.query_heads;
-}
-
-void StructuredPruning::prune_ffn(const Model& model, const BlockVisit* visit,
-                                  Block& block, const BlockWidths& to,
-                                  Json& note) const {
-  const at::Tensor gate_up = dense(block.mlp.gate_up.weight);
-  const at::Tensor down = dense(block.mlp.down.weight);
-  const std::int64_t ffn = down.size(1);
-  const auto moments = moments_at(Site::kDown, model, visit, block);
-  at::Tensor scores;
-  if (moments && options_.importance == "activation")
-    scores = column_scores(down, moments->fit);
-  else
-    scores = down.to(at::kFloat).abs().sum(0) +
-             gate_up.to(at::kFloat).abs().sum(1).view({2, ffn}).sum(0);
-  const at::Tensor kept = largest(scores, to.ffn);
-  const at::Tensor rows = at::cat({kept, kept + ffn});
-  block.mlp.gate_up.weight = DenseWeight{pick(gate_up, 0, rows)};
-  block.mlp.gate_up.bias = pick(block.mlp.gate_up.bias, 0, rows);
-  block.mlp.down.weight = keep_columns(down, kept, moments, "mlp_error", note);
-  note["ffn"] = to.ffn;
-}
-
-// Attention first: what the MLP receives depends on it.
-Block StructuredPruning::prune(const Model& model, const BlockVisit* visit,
-                               const Block& block, const Target& target,
-                               Json& note) const {
-  Block out = block;
-  if (target.heads) prune_heads(model, visit, out, target.widths, note);
-  if (target.ffn) prune_ffn(model, visit, out, target.widths, note);
   return out;
 }
 
 void StructuredPruning::run(Model& model, PassContext& context) const {
   const at::Device home = device(model.embedding);
-  const std::vector<Target> wanted = targets(model);
+  const std::vector<PruningTarget> wanted = targets(model);
   Model work = to_device(model, context.device);
+  const PruningMethod method = {options_.importance == "activation",
+                                options_.repair};
   Json notes = Json::array();
   Progress progress("structured pruning", model.architecture.layers(),
                     "blocks");
   const auto one = [&](const BlockVisit* visit, std::size_t layer) {
     Json note = {{"layer", layer}};
-    Block out = prune(work, visit, work.blocks[layer], wanted[layer], note);
+    Block out = prune_block(work, visit, work.blocks[layer], wanted[layer],
+                            method, note);
     notes.push_back(std::move(note));
     progress.step();
     return out;
@@ -291,26 +196,9 @@ void StructuredPruning::run(Model& model, PassContext& context) const {
 }
 
 void StructuredPruning::plan(Model& shapes) const {
-  const std::vector<Target> wanted = targets(shapes);
-  const std::int64_t size = shapes.architecture.head_size;
-  for (std::size_t i = 0; i < wanted.size(); ++i) {
-    const auto keep = [](Weight& weight, std::int64_t dim, std::int64_t count) {
-      weight = DenseWeight{dense(weight).narrow(dim, 0, count).contiguous()};
-    };
-    Block& block = shapes.blocks[i];
-    if (wanted[i].heads) {
-      const std::int64_t rows = wanted[i].widths.query_heads * size;
-      Attention& attention = block.attention;
-      keep(attention.query.weight, 0, rows);
-      if (attention.query.bias.defined())
-        attention.query.bias = attention.query.bias.narrow(0, 0, rows);
-      keep(attention.output.weight, 1, rows);
-    }
-    if (wanted[i].ffn) {
-      keep(block.mlp.gate_up.weight, 0, 2 * wanted[i].widths.ffn);
-      keep(block.mlp.down.weight, 1, wanted[i].widths.ffn);
-    }
-  }
+  const std::vector<PruningTarget> wanted = targets(shapes);
+  for (std::size_t i = 0; i < wanted.size(); ++i)
+    narrow_block(shapes.architecture, shapes.blocks[i], wanted[i]);
   update_widths(shapes);
 }
 

@@ -5,10 +5,11 @@
 //             inputs from the model quantized so far, targets from the original
 //
 // Biases and norms stay in floating point. The matrices that share an input
-// (query, key, value) share its moments; gate and up are one matrix. The head
-// is fitted on the final norm's output; the embedding has no input, its scales
-// are chosen for the least squared error of its rows, before the walk, so that
-// the blocks make up for it.
+// (query, key, value) share its moments. Every expert of a mixture is fitted on
+// the tokens that are sent to it. The head is fitted on the final norm's
+// output; the embedding has no input, its scales are chosen for the least
+// squared error of its rows, before the walk, so that the blocks make up for
+// it.
 #include <ATen/core/grad_mode.h>
 
 #include <set>
@@ -17,8 +18,11 @@
 #include "autoglm/core/log.h"
 #include "autoglm/core/progress.h"
 #include "autoglm/core/text.h"
+#include "autoglm/model/block_parts.h"
+#include "autoglm/model/footprint.h"
 #include "autoglm/passes/pass.h"
-#include "passes/quantization/adaquant.h"
+#include "passes/expert_inputs.h"
+#include "passes/quantization/rounder.h"
 
 namespace autoglm::passes {
 namespace {
@@ -31,8 +35,8 @@ class Quantization final : public Pass {
     std::int64_t group_size = 0;
     bool symmetric = true;
     std::vector<std::string> target_layers = {"*"};
-    std::int64_t head_bits = 8;
-    std::int64_t embedding_bits = 8;
+    std::int64_t head_bits = -1;
+    std::int64_t embedding_bits = -1;
     std::int64_t iterations = -1;
     std::int64_t sweeps = 4;
     double code_rate = 0.005;
@@ -54,12 +58,13 @@ class Quantization final : public Pass {
       field("target_layers", target_layers,
             "matrices to quantize; globs over layer names");
       field("head_bits", head_bits,
-            "width for the output head, when selected; 0: leave it",
-            Range{0, 8});
+            "width for the output head, when selected; 0: leave it; -1: leave "
+            "it, but 8 where head and embedding are over a fifth of the model",
+            Range{-1, 8});
       field("embedding_bits", embedding_bits,
-            "width for the embedding, when selected; 0: leave it, as "
-            "transformers needs, which loads no packed embedding",
-            Range{0, 8});
+            "the same for the embedding; transformers loads no packed one, so "
+            "0 where that matters",
+            Range{-1, 8});
       field("iterations", iterations,
             "adaquant: Adam steps per matrix; -1: 200, or 30 from 7 bits up",
             Range{-1, 100000});
@@ -94,10 +99,13 @@ class Quantization final : public Pass {
   Options options_;
 };
 
-std::int64_t bits_for(const std::string& name, std::int64_t all,
-                      std::int64_t head, std::int64_t embedding) {
-  if (name == "head") return head;
-  return name == "embedding" ? embedding : all;
+// What is left of a small model is mostly its vocabulary: there the tables are
+// worth packing, elsewhere they are worth keeping. Nobody needs a toy smaller.
+std::int64_t automatic_table_bits(const Model& model) {
+  const Footprint size = footprint(model);
+  const std::uint64_t all = size.total().parameters;
+  const std::uint64_t tables = size.embedding.parameters + size.head.parameters;
+  return all > 1'000'000 && 5 * tables > all ? 8 : 0;
 }
 
 std::int64_t automatic_group(std::int64_t bits, std::int64_t in) {
@@ -109,10 +117,16 @@ std::int64_t automatic_group(std::int64_t bits, std::int64_t in) {
 
 std::map<std::string, Grid> Quantization::grids(const Model& model) const {
   std::map<std::string, Grid> out;
+  const std::int64_t automatic = automatic_table_bits(model);
+  const auto table_bits = [&](std::int64_t asked) {
+    return asked < 0 ? automatic : asked;
+  };
   for (const std::string& name :
        select_linears(model, options_.target_layers)) {
-    const std::int64_t bits = bits_for(name, options_.bits, options_.head_bits,
-                                       options_.embedding_bits);
+    const std::int64_t bits = name == "head" ? table_bits(options_.head_bits)
+                              : name == "embedding"
+                                  ? table_bits(options_.embedding_bits)
+                                  : options_.bits;
     const Weight& weight = weight_of(model, name);
     if (bits == 0) continue;
     if (bits == 1)
@@ -146,6 +160,10 @@ std::map<std::string, Grid> Quantization::grids(const Model& model) const {
     }
     out[name] = grid;
   }
+  if (out.empty())
+    fail(ErrorKind::kConfig,
+         "quantization: target_layers selects the head or the embedding alone, "
+         "which stay as they are; set head_bits or embedding_bits");
   return out;
 }
 
@@ -163,85 +181,56 @@ AdaquantOptions Quantization::adaquant_options(int bits) const {
   return out;
 }
 
-const at::Tensor& dense(const Weight& weight) {
-  return std::get<DenseWeight>(weight).value;
+using OptionsOf = std::function<AdaquantOptions(const std::string&)>;
+
+// Quantizes the matrices of one block, site after site, each on inputs from the
+// block as quantized so far.
+void round_sites(const Model& model, const BlockVisit& visit, Block& block,
+                 Rounder& rounder, const OptionsOf& with) {
+  for (const SiteMatrices& site : block_sites(visit.original)) {
+    std::optional<SplitMoments> moments;
+    for (const std::string& part : site.names) {
+      const std::string name = fmt::format("layers.{}.{}", visit.layer, part);
+      if (!rounder.wants(name)) continue;
+      if (!moments) moments = collect_moments(model, visit, block, site.site);
+      Weight& weight = find_linear(block, part)->weight;
+      weight = rounder.round(name, weight, *moments, with(name));
+    }
+  }
 }
 
-// Rounds the matrices of one model, one at a time, and keeps the notes.
-class Rounder {
- public:
-  Rounder(const std::map<std::string, Grid>& grids, Progress& progress)
-      : grids_(grids), progress_(progress) {}
-
-  bool wants(const std::string& name) const { return grids_.contains(name); }
-
-  // Without inputs: scales from the extremes, or searched evenly.
-  Weight round(const std::string& name, const Weight& weight, bool search) {
-    const Grid& grid = grids_.at(name);
-    double energy = 0, before = 0, after = 0;
-    const Rounded rounded = by_rows(dense(weight), [&](const at::Tensor& rows) {
-      const auto nearest = [&](const GridFit& fit) {
-        return Rounded{nearest_codes(rows, fit, grid), fit};
-      };
-      const auto error = [&](const Rounded& candidate) {
-        return (dequantize(candidate, grid) - rows)
-            .square()
-            .sum(at::kDouble)
-            .item<double>();
-      };
-      Rounded out = nearest(fit_min_max(rows, grid));
-      energy += rows.square().sum(at::kDouble).item<double>();
-      before += error(out);
-      if (search) out = nearest(fit_least_error(rows, {}, grid));
-      after += error(out);
-      return out;
-    });
-    const double unit = std::max(energy, 1e-30);
-    note(name, {{"error_rtn", before / unit}, {"error", after / unit}});
-    return pack(rounded, grid);
-  }
-
-  Weight round(const std::string& name, const Weight& weight,
-               const SplitMoments& moments, const AdaquantOptions& options) {
-    const Grid& grid = grids_.at(name);
-    const AdaquantResult result = adaquant(dense(weight), grid, moments,
-                                           options, [&] { progress_.step(0); });
-    note(name, {{"error_rtn", result.error_rtn},
-                {"error_start", result.error_start},
-                {"error_descent", result.error_descent},
-                {"error", result.error}});
-    return pack(result.rounded, grid);
-  }
-
-  Json take_notes() { return std::move(notes_); }
-
- private:
-  void note(const std::string& name, Json facts) {
-    const Grid& grid = grids_.at(name);
-    Json entry = {
-        {"name", name}, {"bits", grid.bits}, {"group_size", grid.group_size}};
-    entry.update(facts);
-    notes_.push_back(std::move(entry));
-    progress_.step();
-  }
-
-  const std::map<std::string, Grid>& grids_;
-  Progress& progress_;
-  Json notes_ = Json::array();
-};
-
-// Quantizes the matrices of one block that read one site.
-void round_site(
-    const Model& model, const BlockVisit& visit, Block& block, Site site,
-    std::initializer_list<std::pair<const char*, Linear*>> linears,
-    Rounder& rounder,
-    const std::function<AdaquantOptions(const std::string&)>& with) {
-  std::optional<SplitMoments> moments;
-  for (const auto& [part, linear] : linears) {
-    const std::string name = fmt::format("layers.{}.{}", visit.layer, part);
-    if (!rounder.wants(name)) continue;
-    if (!moments) moments = collect_moments(model, visit, block, site);
-    linear->weight = rounder.round(name, linear->weight, *moments, with(name));
+// The routed experts, each on the tokens that are sent to it. Too few of them:
+// the least squared error of its weights.
+void round_experts(const Model& model, const BlockVisit& visit, Block& block,
+                   Rounder& rounder, const OptionsOf& with) {
+  std::optional<ExpertInputs> inputs;
+  for (std::size_t e = 0; e < block.mixture.experts.size(); ++e) {
+    const Mlp& original = visit.original.mixture.experts[e];
+    Mlp& expert = block.mixture.experts[e];
+    const auto round =
+        [&](std::initializer_list<std::pair<const char*, Linear*>> linears,
+            const auto& moments_of) {
+          std::optional<SplitMoments> moments;
+          bool asked = false;
+          for (const auto& [part, linear] : linears) {
+            const std::string name = fmt::format("layers.{}.mlp.experts.{}.{}",
+                                                 visit.layer, e, part);
+            if (!rounder.wants(name)) continue;
+            if (!inputs) inputs.emplace(model, visit, block);
+            if (!asked) moments = moments_of();
+            asked = true;
+            linear->weight =
+                moments
+                    ? rounder.round(name, linear->weight, *moments, with(name))
+                    : rounder.round(name, linear->weight, /*search=*/true);
+          }
+        };
+    round({{"gate_up", &expert.gate_up},
+           {"gate", &expert.gate},
+           {"up", &expert.up}},
+          [&] { return inputs->inner(e); });
+    round({{"down", &expert.down}},
+          [&] { return inputs->down(e, original, expert); });
   }
 }
 
@@ -280,24 +269,14 @@ void Quantization::run(Model& model, PassContext& context) const {
     const Weight embedding = work.embedding;
     if (rounder.wants("embedding"))
       work.embedding = rounder.round("embedding", embedding, true);
-    const auto [original, compressed] = walk_blocks(
-        work, embedding, context.calibration.to(context.device), 8,
-        [&](const BlockVisit& visit) {
-          Block block = visit.original;
-          Attention& a = block.attention;
-          round_site(work, visit, block, Site::kAttention,
-                     {{"attention.query", &a.query},
-                      {"attention.key", &a.key},
-                      {"attention.value", &a.value}},
-                     rounder, with);
-          round_site(work, visit, block, Site::kOutput,
-                     {{"attention.output", &a.output}}, rounder, with);
-          round_site(work, visit, block, Site::kMlp,
-                     {{"mlp.gate_up", &block.mlp.gate_up}}, rounder, with);
-          round_site(work, visit, block, Site::kDown,
-                     {{"mlp.down", &block.mlp.down}}, rounder, with);
-          return block;
-        });
+    const auto [original, compressed] =
+        walk_blocks(work, embedding, context.calibration.to(context.device), 8,
+                    [&](const BlockVisit& visit) {
+                      Block block = visit.original;
+                      round_sites(work, visit, block, rounder, with);
+                      round_experts(work, visit, block, rounder, with);
+                      return block;
+                    });
     if (rounder.wants("head"))
       work.head->weight =
           rounder.round("head", work.head->weight,

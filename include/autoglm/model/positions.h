@@ -1,0 +1,61 @@
+// Where tokens stand and what each may see: rotations, masks, and what a
+// key/value cache remembers of both.
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <cstdint>
+#include <vector>
+
+#include "autoglm/model/model.h"
+
+namespace autoglm {
+
+/// Keys and values of the tokens seen so far, per layer [B, G, T, D].
+struct KvCache {
+  std::vector<at::Tensor> keys;
+  std::vector<at::Tensor> values;
+  std::vector<at::Tensor> index_keys;  // [B, 1, T, size], sparse attention
+  at::Tensor mask;     // [B, T] bool of all cached tokens, or undefined: real
+  at::Tensor context;  // [B, T] bool: tokens before the blank's start
+  at::Tensor blank_start, blank_at;  // [B] int64, two-dimensional positions
+  std::int64_t length() const {
+    return keys.empty() || !keys[0].defined() ? 0 : keys[0].size(2);
+  }
+};
+
+/// What all blocks of one forward call share.
+struct AttentionContext {
+  at::Tensor positions;        // [B, T] int64 (B may be 1)
+  at::Tensor block_positions;  // the same, where positions are 2-D
+  at::Tensor cosine;           // [B, T, angles] fp32
+  at::Tensor sine;
+  at::Tensor bias;  // additive mask [B, 1, T, T_all] or undefined: causal
+  /// Additive [B, 1, T, T_all]: what the last indexer selected; undefined: all.
+  at::Tensor selection;
+  KvCache* cache = nullptr;
+};
+
+/// ids: [B, T] int64. mask: [B, T] (1 real, 0 padding), [B, 1, T, T] (1 may be
+/// seen; no cache), or undefined. positions: [B, T], or [B, 2, T] for families
+/// with two-dimensional ones, or undefined: counted from the mask and, where a
+/// prompt's blank is known (Architecture::blank), from the blank and the start
+/// token, which has to be in the cache's first call; a row without a start
+/// token, or with given positions that fill no blank, is causal.
+/// Throws kInput for a position beyond a learned table.
+AttentionContext attention_context(const Model& model, const at::Tensor& ids,
+                                   const at::Tensor& mask = {},
+                                   const at::Tensor& positions = {},
+                                   KvCache* cache = nullptr);
+
+/// Additive mask [B, 1, T, T_all] from seen [B or 1, T_all] bool: a token sees
+/// the real tokens up to itself, and of `context` (may be undefined) all. A
+/// padding token sees itself, so that its row stays finite.
+at::Tensor additive_mask(const at::Tensor& real, const at::Tensor& context,
+                         std::int64_t tokens);
+
+/// x [B, heads, T, R]: turns all R dims by the context's angles.
+at::Tensor rotate(const at::Tensor& x, const AttentionContext& context,
+                  Rotary rotary);
+
+}  // namespace autoglm

@@ -1,0 +1,74 @@
+#include "passes/expert_inputs.h"
+
+#include <ATen/core/grad_mode.h>
+
+#include "autoglm/core/interrupt.h"
+
+namespace autoglm {
+namespace {
+
+// The last tenth of the rows judges, the others fit.
+SplitMoments split_rows(const at::Tensor& x, const at::Tensor& z) {
+  const std::int64_t held_out = std::max<std::int64_t>(1, z.size(0) / 10);
+  const std::int64_t fitted = z.size(0) - held_out;
+  SplitMoments out;
+  out.fit.add(x.narrow(0, 0, fitted), z.narrow(0, 0, fitted));
+  out.held_out.add(x.narrow(0, fitted, held_out),
+                   z.narrow(0, fitted, held_out));
+  return out;
+}
+
+}  // namespace
+
+ExpertInputs::ExpertInputs(const Model& model, const BlockVisit& visit,
+                           const Block& working)
+    : architecture_(model.architecture) {
+  const at::NoGradGuard no_grad;
+  std::vector<at::Tensor> original, compressed;
+  for (std::size_t i = 0; i < visit.original_input.size(); ++i) {
+    check_interrupted();
+    original.push_back(site_input(model, visit.original, visit.layer,
+                                  visit.original_input[i],
+                                  visit.original_contexts[i], Site::kMlp)
+                           .flatten(0, 1));
+    compressed.push_back(site_input(model, working, visit.layer,
+                                    visit.compressed_input[i],
+                                    visit.compressed_contexts[i], Site::kMlp)
+                             .flatten(0, 1));
+  }
+  original_ = at::cat(original);
+  compressed_ = at::cat(compressed);
+  experts_ = tokens_by_expert(
+      route(architecture_.router, working.mixture, compressed_),
+      working.mixture.experts.size());
+}
+
+std::int64_t ExpertInputs::tokens(std::size_t expert) const {
+  return experts_.at(expert).tokens.size(0);
+}
+
+ExpertInputs::Rows ExpertInputs::rows(std::size_t expert) const {
+  const ExpertTokens& mine = experts_.at(expert);
+  return {original_.index_select(0, mine.tokens),
+          compressed_.index_select(0, mine.tokens), mine.weights.unsqueeze(1)};
+}
+
+std::optional<SplitMoments> ExpertInputs::inner(std::size_t expert) const {
+  if (tokens(expert) < kFewestTokens) return {};
+  const at::NoGradGuard no_grad;
+  const Rows r = rows(expert);
+  return split_rows(r.original * r.weights, r.compressed * r.weights);
+}
+
+std::optional<SplitMoments> ExpertInputs::down(std::size_t expert,
+                                               const Mlp& original,
+                                               const Mlp& working) const {
+  if (tokens(expert) < kFewestTokens) return {};
+  const at::NoGradGuard no_grad;
+  const Rows r = rows(expert);
+  return split_rows(
+      mlp_values(architecture_, original, r.original) * r.weights,
+      mlp_values(architecture_, working, r.compressed) * r.weights);
+}
+
+}  // namespace autoglm
