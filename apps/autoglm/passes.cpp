@@ -16,32 +16,44 @@ std::string limits(const OptionInfo& option) {
   return fmt::format("{}", fmt::join(option.choices, ", "));
 }
 
+// Fields of a list of maps follow it: "overrides[].bits".
+void add_rows(TextTable& table, const std::string& prefix,
+              const std::vector<OptionInfo>& options) {
+  for (const OptionInfo& option : options) {
+    table.add_row({prefix + option.name, option.type, option.default_text,
+                   limits(option), option.help});
+    add_rows(table, prefix + option.name + "[].", option.fields);
+  }
+}
+
 TextTable option_table(const PassInfo& info) {
   TextTable table({"option", "type", "default", "allowed", "meaning"});
-  for (const OptionInfo& option : info.options)
-    table.add_row({option.name, option.type, option.default_text,
-                   limits(option), option.help});
+  add_rows(table, "", info.options);
   return table;
+}
+
+Json options_json(const std::vector<OptionInfo>& options) {
+  Json json = Json::array();
+  for (const OptionInfo& option : options) {
+    Json entry = {{"name", option.name},
+                  {"type", option.type},
+                  {"default", option.default_text},
+                  {"help", option.help},
+                  {"searchable", option.searchable()}};
+    if (option.range) entry["range"] = {option.range->low, option.range->high};
+    if (!option.choices.empty()) entry["choices"] = option.choices;
+    if (!option.fields.empty()) entry["fields"] = options_json(option.fields);
+    json.push_back(std::move(entry));
+  }
+  return json;
 }
 
 Json passes_json() {
   Json json = Json::array();
-  for (const PassInfo& info : pass_catalogue()) {
-    Json options = Json::array();
-    for (const OptionInfo& option : info.options) {
-      Json entry = {{"name", option.name},
-                    {"type", option.type},
-                    {"default", option.default_text},
-                    {"help", option.help},
-                    {"searchable", option.searchable()}};
-      if (option.range)
-        entry["range"] = {option.range->low, option.range->high};
-      if (!option.choices.empty()) entry["choices"] = option.choices;
-      options.push_back(std::move(entry));
-    }
-    json.push_back(
-        {{"type", info.type}, {"summary", info.summary}, {"options", options}});
-  }
+  for (const PassInfo& info : pass_catalogue())
+    json.push_back({{"type", info.type},
+                    {"summary", info.summary},
+                    {"options", options_json(info.options)}});
   return json;
 }
 

@@ -31,6 +31,15 @@ std::string found(const ConfigNode& node) {
                                   found(node)));
 }
 
+std::optional<std::int64_t> whole_number(const ConfigNode& node) {
+  if (!node.is_scalar() || node.quoted) return std::nullopt;
+  std::int64_t value = 0;
+  const char* end = node.scalar.data() + node.scalar.size();
+  const auto result = std::from_chars(node.scalar.data(), end, value);
+  if (result.ec != std::errc() || result.ptr != end) return std::nullopt;
+  return value;
+}
+
 }  // namespace
 
 void fail_at(const ConfigPlace& place, const std::string& message) {
@@ -83,13 +92,15 @@ bool ConfigNode::as_bool(std::string_view what) const {
 }
 
 std::int64_t ConfigNode::as_int(std::string_view what) const {
-  if (is_scalar() && !quoted) {
-    std::int64_t value = 0;
-    const char* end = scalar.data() + scalar.size();
-    const auto result = std::from_chars(scalar.data(), end, value);
-    if (result.ec == std::errc() && result.ptr == end) return value;
-  }
+  if (const auto value = whole_number(*this)) return *value;
   wrong_type(*this, what, "a whole number");
+}
+
+std::optional<std::int64_t> ConfigNode::as_int_or_auto(
+    std::string_view what) const {
+  if (is_scalar() && scalar == "auto") return std::nullopt;
+  if (const auto value = whole_number(*this)) return value;
+  wrong_type(*this, what, "a whole number or auto");
 }
 
 double ConfigNode::as_double(std::string_view what) const {
@@ -109,6 +120,15 @@ std::vector<std::string> ConfigNode::as_strings(std::string_view what) const {
   std::vector<std::string> out;
   for (const ConfigNode& item : items) out.push_back(item.as_string(what));
   return out;
+}
+
+const std::vector<ConfigNode>& ConfigNode::as_maps(
+    std::string_view what) const {
+  if (!is_list()) wrong_type(*this, what, "a list of maps");
+  for (std::size_t i = 0; i < items.size(); ++i)
+    if (!items[i].is_map())
+      wrong_type(items[i], fmt::format("{}[{}]", what, i), "a map");
+  return items;
 }
 
 ConfigNode ConfigNode::of(std::string text, bool quoted) {

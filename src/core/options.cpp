@@ -33,6 +33,28 @@ void read_value(const ConfigNode& node, const std::string& what,
   value = node.as_strings(what);
 }
 
+void read_value(const ConfigNode& node, const std::string& what,
+                AutoInt& value) {
+  value.number = node.as_int_or_auto(what);
+}
+
+void read_value(const ConfigNode& node, const std::string& what,
+                ByteCount& value) {
+  const std::string text = node.as_string(what);
+  value.bytes = with_context(
+      [&] { return fmt::format("{}: {}", node.place.text(), what); },
+      [&] { return parse_bytes(text); });
+}
+
+ConfigNode to_node(const AutoInt& value) {
+  return value.is_auto() ? ConfigNode::of("auto")
+                         : ConfigNode::of(*value.number);
+}
+
+ConfigNode to_node(const ByteCount& value) {
+  return ConfigNode::of(std::to_string(value.bytes));
+}
+
 void check_range(const ConfigNode& node, const std::string& what, double value,
                  const Range& range) {
   if (value >= range.low && value <= range.high) return;
@@ -43,7 +65,8 @@ void check_range(const ConfigNode& node, const std::string& what, double value,
 }
 
 void check_choice(const ConfigNode& node, const std::string& what,
-                  const std::string& value, const Choices& choices) {
+                  const Choices& choices) {
+  const std::string value = node.as_string(what);
   const auto& names = choices.names;
   if (std::find(names.begin(), names.end(), value) != names.end()) return;
   fail(ErrorKind::kConfig,
@@ -55,8 +78,10 @@ void check_choice(const ConfigNode& node, const std::string& what,
 std::string value_text(const ConfigNode& node) {
   if (!node.is_list()) return node.scalar;
   std::vector<std::string> quoted;
-  for (const ConfigNode& item : node.items)
+  for (const ConfigNode& item : node.items) {
+    AUTOGLM_ENSURE(item.is_scalar());
     quoted.push_back("\"" + item.scalar + "\"");
+  }
   return fmt::format("[{}]", fmt::join(quoted, ", "));
 }
 

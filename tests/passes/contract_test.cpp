@@ -28,21 +28,35 @@ TEST_CASE("passes: defaults parse and resolve to themselves") {
 }
 
 TEST_CASE("passes: both ends of every range are accepted, beyond is not") {
+  const auto with = [](const OptionInfo& option, double value) {
+    ConfigNode params = ConfigNode::map();
+    params.set(option.name,
+               option.type == "number"
+                   ? ConfigNode::of(value)
+                   : ConfigNode::of(static_cast<std::int64_t>(value)));
+    return params;
+  };
+  const auto in_list = [](const OptionInfo& list, const ConfigNode& entry) {
+    ConfigNode params = ConfigNode::map();
+    params.set(list.name, ConfigNode::list()).items.push_back(entry);
+    return params;
+  };
+  const auto check = [](const OptionInfo& option, const auto& make) {
+    if (!option.range) return;
+    CHECK_NOTHROW(make(option.range->low));
+    CHECK_NOTHROW(make(option.range->high));
+    CHECK_THROWS_AS(make(option.range->high + 1), Error);
+  };
   for (const PassInfo& info : pass_catalogue())
     for (const OptionInfo& option : info.options) {
-      if (!option.range) continue;
       INFO(info.type << "." << option.name);
-      const auto with = [&](double value) {
-        ConfigNode params = ConfigNode::map();
-        params.set(option.name,
-                   option.type == "int"
-                       ? ConfigNode::of(static_cast<std::int64_t>(value))
-                       : ConfigNode::of(value));
-        return params;
-      };
-      CHECK_NOTHROW(info.make(with(option.range->low)));
-      CHECK_NOTHROW(info.make(with(option.range->high)));
-      CHECK_THROWS_AS(info.make(with(option.range->high + 1)), Error);
+      check(option, [&](double value) { info.make(with(option, value)); });
+      for (const OptionInfo& field : option.fields) {
+        INFO(field.name);
+        check(field, [&](double value) {
+          info.make(in_list(option, with(field, value)));
+        });
+      }
     }
 }
 

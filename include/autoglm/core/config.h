@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -53,9 +54,13 @@ struct ConfigNode {
   std::string as_string(std::string_view what) const;
   bool as_bool(std::string_view what) const;
   std::int64_t as_int(std::string_view what) const;
+  /// A whole number; nothing for the word auto.
+  std::optional<std::int64_t> as_int_or_auto(std::string_view what) const;
   double as_double(std::string_view what) const;
   /// A list of scalars; a single scalar counts as a list of one.
   std::vector<std::string> as_strings(std::string_view what) const;
+  /// The maps of a list of maps.
+  const std::vector<ConfigNode>& as_maps(std::string_view what) const;
 
   static ConfigNode of(std::string text, bool quoted = false);
   static ConfigNode of(const char* text) { return of(std::string(text)); }

@@ -8,6 +8,11 @@
 // gets parsing with exact places, range checks, the catalogue, the resolved
 // configuration and the search space from that one declaration. An option with
 // a Range or Choices is searchable; one without is not.
+//
+// An option is a bool, std::int64_t, double, std::string, list of strings,
+// AutoInt or ByteCount; a std::optional of one of them may be left out, and
+// then is not written either; a std::vector of a struct with its own visit() is
+// a list of maps, empty by default.
 #pragma once
 
 #include <cstdint>
@@ -16,6 +21,7 @@
 #include <string>
 #include <string_view>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "autoglm/core/config.h"
@@ -33,18 +39,52 @@ struct Choices {
   Choices(std::initializer_list<std::string> list) : names(list) {}
 };
 
+/// A whole number, or the word auto. A Range is for the number.
+struct AutoInt {
+  std::optional<std::int64_t> number;
+  bool is_auto() const { return !number; }
+};
+
+/// A size in bytes, written 6GB, 512MiB or as a number (core/text.h).
+struct ByteCount {
+  std::uint64_t bytes = 0;
+};
+
 /// What the catalogue knows of one option.
 struct OptionInfo {
   std::string name;
-  std::string type;  // bool, int, number, string, list of strings
+  /// bool, int, number, string, list of strings, int or auto, size, list of
+  /// maps
+  std::string type;
   std::string default_text;
   std::string help;
   std::optional<Range> range;
   std::vector<std::string> choices;
+  std::vector<OptionInfo> fields;  // of the maps of a list of maps
   bool searchable() const { return range.has_value() || !choices.empty(); }
 };
 
+template <class Options>
+Options parse_options(const ConfigNode& params, const std::string& owner);
+template <class Options>
+std::vector<OptionInfo> describe_options();
+template <class Options>
+ConfigNode options_to_config(Options options);
+
 namespace options_detail {
+
+struct NameCollector {
+  std::vector<std::string> names;
+  template <class T, class... Limit>
+  void operator()(const char* name, T&, const char*, Limit&&...) {
+    names.emplace_back(name);
+  }
+};
+
+template <class T>
+concept OptionStruct = requires(T value, NameCollector& names) {
+  value.visit(names);
+};
 
 void read_value(const ConfigNode& node, const std::string& what, bool& value);
 void read_value(const ConfigNode& node, const std::string& what,
@@ -54,33 +94,98 @@ void read_value(const ConfigNode& node, const std::string& what,
                 std::string& value);
 void read_value(const ConfigNode& node, const std::string& what,
                 std::vector<std::string>& value);
+void read_value(const ConfigNode& node, const std::string& what,
+                AutoInt& value);
+void read_value(const ConfigNode& node, const std::string& what,
+                ByteCount& value);
+template <class T>
+void read_value(const ConfigNode& node, const std::string& what,
+                std::optional<T>& value) {
+  read_value(node, what, value.emplace());
+}
+template <OptionStruct T>
+void read_value(const ConfigNode& node, const std::string& what,
+                std::vector<T>& value) {
+  value.clear();
+  for (const ConfigNode& item : node.as_maps(what))
+    value.push_back(parse_options<T>(
+        item, what + "[" + std::to_string(value.size()) + "]"));
+}
+
+template <class T>
+ConfigNode to_node(const T& value) {
+  return ConfigNode::of(value);
+}
+ConfigNode to_node(const AutoInt& value);
+ConfigNode to_node(const ByteCount& value);
+template <class T>
+ConfigNode to_node(const std::optional<T>& value) {
+  return value ? to_node(*value) : ConfigNode();
+}
+template <OptionStruct T>
+ConfigNode to_node(const std::vector<T>& value) {
+  ConfigNode list = ConfigNode::list();
+  for (const T& item : value) list.items.push_back(options_to_config(item));
+  return list;
+}
+
+/// The number that a Range is for, if there is one.
+inline std::optional<double> number_of(double value) { return value; }
+inline std::optional<double> number_of(std::int64_t value) {
+  return static_cast<double>(value);
+}
+inline std::optional<double> number_of(const AutoInt& value) {
+  return value.number;
+}
+template <class T>
+std::optional<double> number_of(const std::optional<T>& value) {
+  return value ? number_of(*value) : std::nullopt;
+}
+
 void check_range(const ConfigNode& node, const std::string& what, double value,
                  const Range& range);
 void check_choice(const ConfigNode& node, const std::string& what,
-                  const std::string& value, const Choices& choices);
+                  const Choices& choices);
 std::string value_text(const ConfigNode& node);
 
 template <class T>
+struct Unwrapped {
+  using Type = T;
+};
+template <class T>
+struct Unwrapped<std::optional<T>> {
+  using Type = T;
+};
+
+template <class Wrapped>
 std::string type_name() {
+  using T = typename Unwrapped<Wrapped>::Type;
   if constexpr (std::is_same_v<T, bool>)
     return "bool";
   else if constexpr (std::is_same_v<T, std::int64_t>)
     return "int";
+  else if constexpr (std::is_same_v<T, AutoInt>)
+    return "int or auto";
+  else if constexpr (std::is_same_v<T, ByteCount>)
+    return "size";
   else if constexpr (std::is_same_v<T, double>)
     return "number";
   else if constexpr (std::is_same_v<T, std::string>)
     return "string";
-  else
+  else if constexpr (std::is_same_v<T, std::vector<std::string>>)
     return "list of strings";
+  else
+    return "list of maps";
 }
 
-struct NameCollector {
-  std::vector<std::string> names;
-  template <class T, class... Limit>
-  void operator()(const char* name, T&, const char*, Limit&&...) {
-    names.emplace_back(name);
-  }
-};
+template <class T>
+std::vector<OptionInfo> fields_of(const T&) {
+  return {};
+}
+template <OptionStruct T>
+std::vector<OptionInfo> fields_of(const std::vector<T>&) {
+  return describe_options<T>();
+}
 
 struct Reader {
   const ConfigNode& params;
@@ -98,13 +203,16 @@ struct Reader {
   }
   template <class T>
   void operator()(const char* name, T& value, const char*, const Range& range) {
-    if (const ConfigNode* node = read(name, value))
-      check_range(*node, owner + "." + name, static_cast<double>(value), range);
+    const ConfigNode* node = read(name, value);
+    if (node == nullptr) return;
+    if (const std::optional<double> number = number_of(value))
+      check_range(*node, owner + "." + name, *number, range);
   }
-  void operator()(const char* name, std::string& value, const char*,
+  template <class T>
+  void operator()(const char* name, T& value, const char*,
                   const Choices& choices) {
     if (const ConfigNode* node = read(name, value))
-      check_choice(*node, owner + "." + name, value, choices);
+      check_choice(*node, owner + "." + name, choices);
   }
 };
 
@@ -114,10 +222,11 @@ struct Describer {
   OptionInfo& add(const char* name, T& value, const char* help) {
     infos.push_back({name,
                      type_name<T>(),
-                     value_text(ConfigNode::of(value)),
+                     value_text(to_node(value)),
                      help,
                      std::nullopt,
-                     {}});
+                     {},
+                     fields_of(value)});
     return infos.back();
   }
   template <class T>
@@ -129,7 +238,8 @@ struct Describer {
                   const Range& range) {
     add(name, value, help).range = range;
   }
-  void operator()(const char* name, std::string& value, const char* help,
+  template <class T>
+  void operator()(const char* name, T& value, const char* help,
                   const Choices& choices) {
     add(name, value, help).choices = choices.names;
   }
@@ -139,7 +249,8 @@ struct Writer {
   ConfigNode map = ConfigNode::map();
   template <class T, class... Limit>
   void operator()(const char* name, T& value, const char*, Limit&&...) {
-    map.set(name, ConfigNode::of(value));
+    ConfigNode node = to_node(value);
+    if (!node.is_null()) map.set(name, std::move(node));
   }
 };
 
