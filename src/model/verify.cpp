@@ -23,10 +23,14 @@ void check_weight(const Weight& weight, const std::string& name,
     fail(ErrorKind::kInternal,
          fmt::format("{} is [{}, {}], but [{}, {}] fits its neighbours", name,
                      rows(weight), columns(weight), out, in));
-  if (const auto* dense = std::get_if<DenseWeight>(&weight))
+  if (const auto* dense = std::get_if<DenseWeight>(&weight)) {
     check_finite(dense->value, name);
-  else
+  } else if (const auto* float8 = std::get_if<Float8Weight>(&weight)) {
+    check_finite(float8->values, name);
+    check_finite(float8->scales, name + " scales");
+  } else {
     check_finite(std::get<QuantizedWeight>(weight).scales, name + " scales");
+  }
 }
 
 void check_tensor(const at::Tensor& tensor, const std::string& name,

@@ -14,13 +14,10 @@ namespace {
 bool same(const at::Tensor& a, const at::Tensor& b) { return a.is_same(b); }
 
 bool same(const Weight& a, const Weight& b) {
-  if (a.index() != b.index()) return false;
-  if (const auto* dense = std::get_if<DenseWeight>(&a))
-    return same(dense->value, std::get<DenseWeight>(b).value);
-  const auto& x = std::get<QuantizedWeight>(a);
-  const auto& y = std::get<QuantizedWeight>(b);
-  return same(x.codes, y.codes) && same(x.scales, y.scales) &&
-         same(x.zeros, y.zeros);
+  const std::vector<at::Tensor> x = tensors(a), y = tensors(b);
+  return a.index() == b.index() &&
+         std::equal(x.begin(), x.end(), y.begin(), y.end(),
+                    [](const auto& p, const auto& q) { return same(p, q); });
 }
 
 bool same(const Linear& a, const Linear& b) {

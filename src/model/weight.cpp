@@ -1,133 +1,41 @@
 #include "autoglm/model/weight.h"
 
-#include <ATen/Parallel.h>
-#include <ATen/core/grad_mode.h>
-
-#include <functional>
-
 #include "autoglm/core/error.h"
 #include "autoglm/core/text.h"
 #include "autoglm/kernels/packed_linear.h"
+#include "model/dequantize.h"
 
 namespace autoglm {
 namespace {
 
-// Rows of x up to which codes are unpacked in registers; beyond it one
-// dequantization is cheaper than repeating the unpacking per row.
-constexpr std::int64_t kPackedRows = 16;
-// Elements of a weight that are converted to x's dtype at once: bounds the copy
-// of a large matrix to a few tens of megabytes.
-constexpr std::int64_t kChunkElements = 1 << 24;
+constexpr double kFloat8Max = 448;
 
-kernels::PackedMatrix packed_view(const QuantizedWeight& w) {
-  kernels::PackedMatrix view;
-  view.codes = reinterpret_cast<const std::uint32_t*>(
-      w.codes.const_data_ptr<std::int32_t>());
-  view.scales = w.scales.const_data_ptr();
-  switch (w.scales.scalar_type()) {
-    case at::kBFloat16:
-      view.scale_type = kernels::ScaleType::kBFloat16;
-      break;
-    case at::kHalf:
-      view.scale_type = kernels::ScaleType::kFloat16;
-      break;
-    default:
-      AUTOGLM_ENSURE(w.scales.scalar_type() == at::kFloat);
-      view.scale_type = kernels::ScaleType::kFloat32;
+// Calls change(tensor) for every tensor that holds the weight.
+template <class W, class Change>
+void visit_tensors(W& weight, Change&& change) {
+  const auto defined = [&](auto& tensor) {
+    if (tensor.defined()) change(tensor);
+  };
+  if (auto* dense = std::get_if<DenseWeight>(&weight)) {
+    defined(dense->value);
+  } else if (auto* float8 = std::get_if<Float8Weight>(&weight)) {
+    defined(float8->values);
+    defined(float8->scales);
+  } else {
+    auto& w = std::get<QuantizedWeight>(weight);
+    defined(w.codes);
+    defined(w.scales);
+    defined(w.zeros);
   }
-  view.zeros =
-      w.zeros.defined() ? w.zeros.const_data_ptr<std::uint8_t>() : nullptr;
-  view.out = w.out;
-  view.in = w.in;
-  view.group_size = w.group_size;
-  view.bits = w.bits;
-  return view;
 }
 
-// Codes as int32 [rows, in] on any device, by shifts.
-at::Tensor shift_codes(const at::Tensor& words, std::int64_t in, int bits) {
-  const at::Tensor position =
-      at::arange(in, at::TensorOptions(at::kLong).device(words.device())) *
-      bits;
-  const at::Tensor word = at::div(position, 32, "floor");
-  const at::Tensor shift = position - word * 32;
-  const at::Tensor wide = at::bitwise_and(words.to(at::kLong), 0xFFFFFFFFll);
-  at::Tensor value =
-      at::bitwise_right_shift(wide.index_select(1, word), shift.unsqueeze(0));
-  // A code that crosses a word border takes its high bits from the next word.
-  const at::Tensor next = at::clamp_max(word + 1, words.size(1) - 1);
-  const at::Tensor spill = at::bitwise_left_shift(wide.index_select(1, next),
-                                                  (32 - shift).unsqueeze(0));
-  value = at::bitwise_or(value, spill);
-  return at::bitwise_and(value, (1 << bits) - 1).to(at::kInt);
-}
-
-at::Tensor dequantize_rows(const QuantizedWeight& w, std::int64_t begin,
-                           std::int64_t end, at::ScalarType dtype) {
-  const std::int64_t count = end - begin;
-  if (w.codes.is_meta())
-    return at::empty({count, w.in}, at::TensorOptions(dtype).device(at::kMeta));
-  if (w.codes.is_cpu()) {
-    at::Tensor out = at::empty({count, w.in}, at::kFloat);
-    const kernels::PackedMatrix view = packed_view(w);
-    float* data = out.data_ptr<float>();
-    at::parallel_for(0, count, 16, [&](std::int64_t from, std::int64_t to) {
-      kernels::unpack_rows(view, begin + from, begin + to, data + from * w.in);
-    });
-    return out.to(dtype);
-  }
-  at::Tensor codes = shift_codes(w.codes.narrow(0, begin, count), w.in, w.bits)
-                         .view({count, w.groups(), w.group_size})
-                         .to(at::kFloat);
-  const at::Tensor scales = w.scales.narrow(0, begin, count).to(at::kFloat);
-  if (w.zeros.defined())
-    codes =
-        codes - w.zeros.narrow(0, begin, count).to(at::kFloat).unsqueeze(-1);
-  else
-    codes = codes - static_cast<double>(1 << (w.bits - 1));
-  return (codes * scales.unsqueeze(-1)).view({count, w.in}).to(dtype);
-}
-
-bool use_packed(const QuantizedWeight& w, std::int64_t rows) {
-  return rows <= kPackedRows && w.codes.is_cpu();
-}
-
-at::Tensor packed_apply(const at::Tensor& x, const QuantizedWeight& w) {
-  const at::Tensor flat = x.reshape({-1, w.in}).to(at::kFloat).contiguous();
-  at::Tensor y = at::empty({flat.size(0), w.out}, at::kFloat);
-  const kernels::PackedMatrix view = packed_view(w);
-  const float* in = flat.const_data_ptr<float>();
-  float* out = y.data_ptr<float>();
-  const std::int64_t m = flat.size(0);
-  // A few hundred kilobytes of codes per task: small matrices stay on one
-  // thread, where waking others would cost more than the work.
-  const std::int64_t grain =
-      std::max<std::int64_t>(16, (1 << 17) / std::max<std::int64_t>(1, w.in));
-  at::parallel_for(0, w.out, grain, [&](std::int64_t from, std::int64_t to) {
-    kernels::packed_linear(view, in, m, out, from, to);
-  });
-  auto shape = x.sizes().vec();
-  shape.back() = w.out;
-  return y.view(shape).to(x.scalar_type());
-}
-
-// x times the rows of a matrix that `rows` gives in x's dtype, some at a time.
-at::Tensor chunked_apply(
-    const at::Tensor& x, std::int64_t out, std::int64_t in,
-    const at::Tensor& bias,
-    const std::function<at::Tensor(std::int64_t, std::int64_t)>& rows) {
-  const std::int64_t chunk =
-      std::max<std::int64_t>(1, kChunkElements / std::max<std::int64_t>(1, in));
-  if (out <= chunk) return at::linear(x, rows(0, out), bias);
-  std::vector<at::Tensor> parts;
-  for (std::int64_t begin = 0; begin < out; begin += chunk)
-    parts.push_back(at::linear(x, rows(begin, std::min(out, begin + chunk))));
-  const at::Tensor y = at::cat(parts, -1);
-  return bias.defined() ? y + bias : y;
-}
-
-at::Tensor matching(const at::Tensor& tensor, at::ScalarType dtype) {
-  return tensor.defined() ? tensor.to(dtype) : tensor;
+// The tensor that holds the matrix itself, row by row.
+const at::Tensor& elements(const Weight& weight) {
+  if (const auto* dense = std::get_if<DenseWeight>(&weight))
+    return dense->value;
+  if (const auto* float8 = std::get_if<Float8Weight>(&weight))
+    return float8->values;
+  return std::get<QuantizedWeight>(weight).codes;
 }
 
 const char* dtype_name(at::ScalarType dtype) {
@@ -150,6 +58,7 @@ const char* dtype_name(at::ScalarType dtype) {
 std::string describe(const Weight& weight) {
   if (const auto* dense = std::get_if<DenseWeight>(&weight))
     return fmt::format("dense {}", dtype_name(dense->value.scalar_type()));
+  if (std::holds_alternative<Float8Weight>(weight)) return "fp8 e4m3 channel";
   const auto& w = std::get<QuantizedWeight>(weight);
   return fmt::format(
       "int{} {} {}", w.bits,
@@ -157,104 +66,61 @@ std::string describe(const Weight& weight) {
       w.symmetric() ? "symmetric" : "asymmetric");
 }
 
-std::int64_t rows(const Weight& weight) {
-  if (const auto* dense = std::get_if<DenseWeight>(&weight))
-    return dense->value.size(0);
-  return std::get<QuantizedWeight>(weight).out;
+std::vector<at::Tensor> tensors(const Weight& weight) {
+  std::vector<at::Tensor> out;
+  visit_tensors(weight, [&](const at::Tensor& part) { out.push_back(part); });
+  return out;
 }
 
+std::int64_t rows(const Weight& weight) { return elements(weight).size(0); }
+
 std::int64_t columns(const Weight& weight) {
-  if (const auto* dense = std::get_if<DenseWeight>(&weight))
-    return dense->value.size(1);
-  return std::get<QuantizedWeight>(weight).in;
+  const auto* w = std::get_if<QuantizedWeight>(&weight);
+  return w != nullptr ? w->in : elements(weight).size(1);
 }
 
 std::uint64_t bytes(const Weight& weight) {
-  const auto size = [](const at::Tensor& t) {
-    return t.defined() ? static_cast<std::uint64_t>(t.numel()) *
-                             static_cast<std::uint64_t>(t.element_size())
-                       : 0;
-  };
-  if (const auto* dense = std::get_if<DenseWeight>(&weight))
-    return size(dense->value);
-  const auto& w = std::get<QuantizedWeight>(weight);
-  return size(w.codes) + size(w.scales) + size(w.zeros);
+  std::uint64_t sum = 0;
+  visit_tensors(weight, [&](const at::Tensor& part) { sum += part.nbytes(); });
+  return sum;
 }
 
 double code_bits(const Weight& weight) {
-  if (const auto* dense = std::get_if<DenseWeight>(&weight))
-    return 8.0 * static_cast<double>(dense->value.element_size());
-  return std::get<QuantizedWeight>(weight).bits;
+  if (const auto* w = std::get_if<QuantizedWeight>(&weight)) return w->bits;
+  return 8.0 * static_cast<double>(elements(weight).element_size());
 }
 
 at::ScalarType dtype(const Weight& weight) {
   if (const auto* dense = std::get_if<DenseWeight>(&weight))
     return dense->value.scalar_type();
+  if (const auto* float8 = std::get_if<Float8Weight>(&weight))
+    return float8->scales.scalar_type();
   return std::get<QuantizedWeight>(weight).scales.scalar_type();
 }
 
-at::Device device(const Weight& weight) {
-  if (const auto* dense = std::get_if<DenseWeight>(&weight))
-    return dense->value.device();
-  return std::get<QuantizedWeight>(weight).codes.device();
-}
+at::Device device(const Weight& weight) { return elements(weight).device(); }
 
 at::Tensor to_dense(const Weight& weight, at::ScalarType dtype) {
   if (const auto* dense = std::get_if<DenseWeight>(&weight))
     return dense->value.to(dtype);
-  const auto& w = std::get<QuantizedWeight>(weight);
-  return dequantize_rows(w, 0, w.out, dtype);
+  if (const auto* float8 = std::get_if<Float8Weight>(&weight))
+    return dequantize_rows(*float8, 0, rows(weight), dtype);
+  return dequantize_rows(std::get<QuantizedWeight>(weight), 0, rows(weight),
+                         dtype);
 }
 
 at::Tensor select_rows(const Weight& weight, const at::Tensor& ids,
                        at::ScalarType dtype) {
   if (const auto* dense = std::get_if<DenseWeight>(&weight))
     return at::embedding(dense->value, ids).to(dtype);
-  const auto& w = std::get<QuantizedWeight>(weight);
   const at::Tensor flat = ids.reshape({-1});
-  QuantizedWeight picked = w;
-  picked.codes = w.codes.index_select(0, flat);
-  picked.scales = w.scales.index_select(0, flat);
-  if (w.zeros.defined()) picked.zeros = w.zeros.index_select(0, flat);
-  picked.out = flat.size(0);
+  Weight picked = weight;
+  visit_tensors(picked,
+                [&](at::Tensor& part) { part = part.index_select(0, flat); });
+  if (auto* w = std::get_if<QuantizedWeight>(&picked)) w->out = flat.size(0);
   auto shape = ids.sizes().vec();
-  shape.push_back(w.in);
-  return dequantize_rows(picked, 0, picked.out, dtype).view(shape);
-}
-
-at::Tensor apply_linear(const at::Tensor& x, const Weight& weight,
-                        const at::Tensor& bias) {
-  const at::Tensor own_bias = matching(bias, x.scalar_type());
-  if (const auto* dense = std::get_if<DenseWeight>(&weight)) {
-    const at::Tensor& value = dense->value;
-    if (value.scalar_type() == x.scalar_type() || value.is_meta())
-      return at::linear(x, value.to(x.scalar_type()), own_bias);
-    return chunked_apply(
-        x, value.size(0), value.size(1), own_bias,
-        [&](std::int64_t begin, std::int64_t end) {
-          return value.narrow(0, begin, end - begin).to(x.scalar_type());
-        });
-  }
-  const auto& w = std::get<QuantizedWeight>(weight);
-  const bool needs_gradient = at::GradMode::is_enabled() && x.requires_grad();
-  const std::int64_t count = x.numel() / std::max<std::int64_t>(1, w.in);
-  if (needs_gradient || !use_packed(w, count))
-    return chunked_apply(
-        x, w.out, w.in, own_bias, [&](std::int64_t begin, std::int64_t end) {
-          return dequantize_rows(w, begin, end, x.scalar_type());
-        });
-  const at::Tensor y = packed_apply(x, w);
-  return own_bias.defined() ? y + own_bias : y;
-}
-
-const char* linear_kernel(const Weight& weight, std::int64_t rows) {
-  if (std::holds_alternative<DenseWeight>(weight)) return "dense";
-  if (!use_packed(std::get<QuantizedWeight>(weight), rows))
-    return "dequantize + gemm";
-  const std::string_view isa = kernels::packed_linear_kernel();
-  return isa == "avx512" ? "packed avx512"
-         : isa == "avx2" ? "packed avx2"
-                         : "packed scalar";
+  shape.push_back(columns(weight));
+  return to_dense(picked, dtype).view(shape);
 }
 
 QuantizedWeight pack_weight(const at::Tensor& codes, const at::Tensor& scales,
@@ -302,14 +168,26 @@ at::Tensor unpack_codes(const QuantizedWeight& weight) {
   return codes.to(weight.codes.device());
 }
 
+Float8Weight round_float8(const at::Tensor& weight,
+                          at::ScalarType scale_dtype) {
+  AUTOGLM_ENSURE(weight.dim() == 2 && at::isFloatingType(scale_dtype));
+  const at::Tensor wide = weight.detach().to(at::kFloat);
+  const at::Tensor step =
+      (wide.abs().amax(1, /*keepdim=*/true) / kFloat8Max).to(scale_dtype);
+  // Also a row too small for the type of the scale is a row of zeros.
+  const at::Tensor scales =
+      at::where(step == 0, at::ones_like(step), step).contiguous();
+  // A scale that was rounded down leaves its row's largest element beyond the
+  // range, where the conversion would give NaN.
+  const at::Tensor values =
+      at::clamp(wide / scales.to(at::kFloat), -kFloat8Max, kFloat8Max);
+  return {values.to(at::kFloat8_e4m3fn).contiguous(), scales};
+}
+
 Weight to_device(const Weight& weight, at::Device target) {
-  if (const auto* dense = std::get_if<DenseWeight>(&weight))
-    return DenseWeight{dense->value.to(target)};
-  QuantizedWeight w = std::get<QuantizedWeight>(weight);
-  w.codes = w.codes.to(target);
-  w.scales = w.scales.to(target);
-  if (w.zeros.defined()) w.zeros = w.zeros.to(target);
-  return w;
+  Weight out = weight;
+  visit_tensors(out, [&](at::Tensor& part) { part = part.to(target); });
+  return out;
 }
 
 }  // namespace autoglm

@@ -13,13 +13,16 @@ namespace {
 
 const std::filesystem::path kSource = AUTOGLM_SOURCE_DIR;
 
-// The example with one matrix in 4 bits.
+// The example with one matrix in 4 bits and one in fp8.
 Model mixed_model() {
   Model model = read_checkpoint(kSource / "examples/glm-books");
   const at::Tensor codes =
       (at::arange(256 * 768, at::kInt) % 16).reshape({256, 768}).to(at::kByte);
   const at::Tensor scales = at::full({256, 12}, 0.0078125, at::kBFloat16);
   weight_of(model, "layers.2.mlp.down") = pack_weight(codes, scales, {}, 4, 64);
+  weight_of(model, "layers.1.mlp.down") =
+      Float8Weight{codes.to(at::kFloat).to(at::kFloat8_e4m3fn),
+                   at::full({256, 1}, 0.0078125, at::kBFloat16)};
   return model;
 }
 

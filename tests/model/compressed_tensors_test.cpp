@@ -250,23 +250,43 @@ TEST_CASE("compressed-tensors: other schemes are refused with the reason") {
       reread(config_of(model.config, format, weights), tensors);
     });
   };
-  CHECK(refused("float-quantized", scheme(8, true, 0))
-            .find("format float-quantized is not supported") !=
+  CHECK(refused("marlin-24", scheme(4, true, 0))
+            .find("format marlin-24 is not supported; pack-quantized, "
+                  "int-quantized, float-quantized and naive-quantized are") !=
         std::string::npos);
+  CHECK(refused("float-quantized", scheme(8, true, 0))
+            .find("weights of type int are not supported in the format "
+                  "float-quantized") != std::string::npos);
   CHECK(refused("pack-quantized", scheme(9, true, 0))
             .find("num_bits is 9; 2 to 8 are supported") != std::string::npos);
   Json weights = scheme(8, true, 0);
   weights["type"] = "float";
   CHECK(refused("pack-quantized", weights)
-            .find("weights of type float are not supported") !=
-        std::string::npos);
+            .find("weights of type float are not supported in the format "
+                  "pack-quantized") != std::string::npos);
   weights["type"] = 3;
   CHECK(refused("pack-quantized", weights).find("type should be text") !=
         std::string::npos);
   weights = scheme(8, true, 0);
-  weights["strategy"] = "tensor";
+  weights["strategy"] = "block";
   CHECK(refused("pack-quantized", weights)
-            .find("the strategy tensor is not supported") != std::string::npos);
+            .find("the strategy block is not supported for int weights") !=
+        std::string::npos);
+  weights["strategy"] = "tensor";
+  weights["symmetric"] = false;
+  CHECK(refused("int-quantized", weights)
+            .find("int weights with the strategy tensor have to be "
+                  "symmetric") != std::string::npos);
+  weights = scheme(4, true, 0);
+  weights["type"] = "float";
+  CHECK(refused("naive-quantized", weights)
+            .find("num_bits is 4; floating point numbers of 8 are supported") !=
+        std::string::npos);
+  weights = scheme(8, true, 16);
+  weights["type"] = "float";
+  CHECK(refused("float-quantized", weights)
+            .find("the strategy group is not supported for float weights") !=
+        std::string::npos);
   weights = scheme(8, true, 16);
   weights["actorder"] = "group";
   CHECK(refused("pack-quantized", weights).find("actorder is not supported") !=
@@ -303,8 +323,8 @@ TEST_CASE("compressed-tensors: whatever a field holds, it is read or refused") {
   };
   for (const char* place :
        {"", "/quant_method", "/format", "/ignore", "/config_groups",
-        "/config_groups/group_0", "/config_groups/group_0/targets",
-        "/config_groups/group_0/weights",
+        "/config_groups/group_0", "/config_groups/group_0/format",
+        "/config_groups/group_0/targets", "/config_groups/group_0/weights",
         "/config_groups/group_0/weights/num_bits",
         "/config_groups/group_0/weights/type",
         "/config_groups/group_0/weights/symmetric",

@@ -63,6 +63,22 @@ TEST_CASE("weight: few and many rows, with and without gradients, agree") {
   }
 }
 
+TEST_CASE("weight: fp8 agrees with its dense matrix and its gradient") {
+  const Float8Weight w = round_float8(at::randn({37, 96}), at::kBFloat16);
+  const at::Tensor dense = w.values.to(at::kFloat) * w.scales.to(at::kFloat);
+  CHECK(at::equal(to_dense(w, at::kFloat), dense));
+  const at::Tensor bias = at::randn({37});
+  for (const std::int64_t rows : {1, 17}) {
+    const at::Tensor x = at::randn({rows, 96}).requires_grad_(true);
+    const at::Tensor y = apply_linear(x, w, bias);
+    CHECK(at::equal(y, at::linear(x, dense, bias)));
+    y.sum().backward();
+    CHECK(at::allclose(x.grad(), dense.sum(0).expand({rows, 96}), 1e-4, 1e-4));
+  }
+  const at::Tensor ids = at::tensor({5, 0, 36, 5}, at::kLong).view({2, 2});
+  CHECK(at::equal(select_rows(w, ids, at::kFloat), at::embedding(dense, ids)));
+}
+
 TEST_CASE("weight: rows are selected without unpacking the rest") {
   const QuantizedWeight w = random_weight(4, 32, false);
   const at::Tensor ids = at::tensor({5, 0, 36, 5}, at::kLong).view({2, 2});
@@ -79,6 +95,14 @@ TEST_CASE("weight: bytes are those of the tensors, words of forms are plain") {
         "int8 channel asymmetric");
   CHECK(describe(Weight(DenseWeight{at::zeros({2, 2}, at::kBFloat16)})) ==
         "dense bf16");
+  const Weight float8 = round_float8(at::randn({37, 96}), at::kBFloat16);
+  CHECK(bytes(float8) == 37 * 96 + 37 * 2);
+  CHECK(code_bits(float8) == 8);
+  CHECK(describe(float8) == "fp8 e4m3 channel");
+  CHECK(rows(float8) == 37);
+  CHECK(columns(float8) == 96);
+  CHECK(dtype(float8) == at::kBFloat16);
+  CHECK(std::string(linear_kernel(float8, 1)) == "dequantize + gemm");
   CHECK(std::string(linear_kernel(w, 100)) == "dequantize + gemm");
   CHECK(std::string(linear_kernel(w, 1)).find("packed ") == 0);
 }

@@ -117,11 +117,15 @@ TEST_CASE("structured_pruning: at the extreme one head and one unit stay") {
 TEST_CASE("structured_pruning: quantized weights are refused with advice") {
   const Model quantized =
       run_pass("quantization", "{method: rtn}", test::tiny_model()).model;
-  CHECK(test::error_of(ErrorKind::kConfig,
-                       [&] {
-                         run_pass("structured_pruning", "{sparsity_ratio: 0.4}",
-                                  quantized);
-                       }) ==
-        "structured_pruning: layers.0.attention.query is quantized; put "
-        "pruning before quantization");
+  Model float8 = test::tiny_model();
+  Weight& query = weight_of(float8, "layers.0.attention.query");
+  query = round_float8(to_dense(query, at::kFloat), at::kBFloat16);
+  for (const Model& model : {quantized, float8})
+    CHECK(test::error_of(ErrorKind::kConfig,
+                         [&] {
+                           run_pass("structured_pruning",
+                                    "{sparsity_ratio: 0.4}", model);
+                         }) ==
+          "structured_pruning: layers.0.attention.query is quantized; put "
+          "pruning before quantization");
 }

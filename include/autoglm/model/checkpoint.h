@@ -1,7 +1,7 @@
 // Checkpoints in the Hugging Face layout: config.json, weights in safetensors
 // or torch.save files, tokenizer files. Read in every published layout of a
-// GLM; written as safetensors, quantized weights in the compressed-tensors
-// `pack-quantized` layout with its quantization_config.
+// GLM; written as safetensors, quantized weights in the layouts of
+// compressed-tensors with its quantization_config.
 #pragma once
 
 #include <filesystem>

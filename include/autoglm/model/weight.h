@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <string>
 #include <variant>
+#include <vector>
 
 namespace autoglm {
 
@@ -31,10 +32,21 @@ struct QuantizedWeight {
   std::int64_t groups() const { return in / group_size; }
 };
 
-using Weight = std::variant<DenseWeight, QuantizedWeight>;
+/// Floating point numbers of 8 bits, four of them exponent and three mantissa
+/// (e4m3 without infinities: up to 448, Micikevicius et al. 2022,
+/// arXiv:2209.05433), with one scale per row: weight = value * scale.
+struct Float8Weight {
+  at::Tensor values;  // float8_e4m3fn [out, in], contiguous
+  at::Tensor scales;  // [out, 1], the model's dtype or fp32, contiguous
+};
 
-/// "dense bf16" or "int4 g64 asymmetric"; for tables.
+using Weight = std::variant<DenseWeight, QuantizedWeight, Float8Weight>;
+
+/// "dense bf16", "int4 g64 asymmetric" or "fp8 e4m3 channel"; for tables.
 std::string describe(const Weight& weight);
+
+/// All tensors that hold it.
+std::vector<at::Tensor> tensors(const Weight& weight);
 
 std::int64_t rows(const Weight& weight);     // out
 std::int64_t columns(const Weight& weight);  // in
@@ -72,6 +84,11 @@ QuantizedWeight pack_weight(const at::Tensor& codes, const at::Tensor& scales,
 
 /// Unsigned codes uint8 [out, in].
 at::Tensor unpack_codes(const QuantizedWeight& weight);
+
+/// The finite matrix [out, in] rounded to the nearest e4m3 values, one scale
+/// per row: max |w| / 448 in `scale_dtype`; 1 for a row of zeros. Never NaN:
+/// what lies beyond the range is cut off.
+Float8Weight round_float8(const at::Tensor& weight, at::ScalarType scale_dtype);
 
 Weight to_device(const Weight& weight, at::Device device);
 

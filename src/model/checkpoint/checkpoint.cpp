@@ -90,11 +90,7 @@ using Group = std::vector<std::pair<std::string, at::Tensor>>;
 
 Group linear_group(const Weight& weight, const at::Tensor& bias,
                    const std::string& module) {
-  Group out;
-  if (const auto* dense = std::get_if<DenseWeight>(&weight))
-    out.emplace_back(module + ".weight", dense->value);
-  else
-    out = write_packed(std::get<QuantizedWeight>(weight), module);
+  Group out = write_weight(weight, module);
   if (bias.defined()) out.emplace_back(module + ".bias", bias);
   return out;
 }

@@ -12,8 +12,8 @@ namespace {
 
 constexpr std::int64_t kMegabyte = 1'000'000;
 
-std::int64_t megabytes(const at::Tensor& tensor) {
-  return static_cast<std::int64_t>(tensor.nbytes()) / kMegabyte;
+std::int64_t megabytes(std::uint64_t bytes) {
+  return static_cast<std::int64_t>(bytes) / kMegabyte;
 }
 
 std::int64_t all_megabytes(const TensorFolder& folder) {
@@ -71,12 +71,15 @@ at::Tensor CheckpointReader::tensor(const std::string& name,
 Weight CheckpointReader::weight(const std::string& module, std::int64_t out,
                                 std::int64_t in, bool embedding) {
   if (quantization_ != nullptr) {
-    if (auto packed =
+    if (auto stored =
             quantization_->weight(folder_, module, out, in, embedding)) {
       for (const std::string& part : quantization_->parts())
         used_.insert(module + part);
-      if (progress_) progress_->step(megabytes(packed->codes));
-      return std::move(*packed);
+      if (const auto* float8 = std::get_if<Float8Weight>(&*stored))
+        warn_not_finite(float8->values, module + ".weight");
+      else if (progress_)
+        progress_->step(megabytes(bytes(*stored)));
+      return std::move(*stored);
     }
   }
   return DenseWeight{tensor(module + ".weight", {out, in})};
@@ -151,7 +154,7 @@ void CheckpointReader::warn_not_finite(const at::Tensor& tensor,
   if (!all_finite(tensor))
     log_warning("{}: tensor '{}' contains NaN or infinity",
                 folder_.file_of(name).string(), name);
-  progress_->step(megabytes(tensor));
+  progress_->step(megabytes(tensor.nbytes()));
 }
 
 }  // namespace autoglm

@@ -17,10 +17,9 @@ class Gptq : public StoredQuantization {
  public:
   explicit Gptq(bool less_one) : less_one_(less_one) {}
 
-  std::optional<QuantizedWeight> weight(const TensorFolder& folder,
-                                        const std::string& module,
-                                        std::int64_t out, std::int64_t in,
-                                        bool) const override {
+  std::optional<Weight> weight(const TensorFolder& folder,
+                               const std::string& module, std::int64_t out,
+                               std::int64_t in, bool) const override {
     const std::string codes = module + ".qweight";
     if (!folder.contains(codes)) return std::nullopt;
     QuantizedWeight w;

@@ -11,10 +11,9 @@ namespace {
 // with one scale each, quantization_bit in config.json.
 class ChatGlmInt8 : public StoredQuantization {
  public:
-  std::optional<QuantizedWeight> weight(const TensorFolder& folder,
-                                        const std::string& module,
-                                        std::int64_t out, std::int64_t in,
-                                        bool) const override {
+  std::optional<Weight> weight(const TensorFolder& folder,
+                               const std::string& module, std::int64_t out,
+                               std::int64_t in, bool) const override {
     if (!folder.contains(module + ".weight_scale")) return std::nullopt;
     const at::Tensor values =
         read_checked(folder, module + ".weight", at::kChar, {out, in});

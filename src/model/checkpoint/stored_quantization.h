@@ -28,11 +28,10 @@ class StoredQuantization {
   /// Reads the weight [out, in] stored under `module`; nothing: this module is
   /// dense. `embedding` modules are not members of the class "Linear". Throws
   /// kInput when its tensors do not fit each other.
-  virtual std::optional<QuantizedWeight> weight(const TensorFolder& folder,
-                                                const std::string& module,
-                                                std::int64_t out,
-                                                std::int64_t in,
-                                                bool embedding) const = 0;
+  virtual std::optional<Weight> weight(const TensorFolder& folder,
+                                       const std::string& module,
+                                       std::int64_t out, std::int64_t in,
+                                       bool embedding) const = 0;
   /// Ends of the names of the tensors that hold a weight.
   virtual std::vector<std::string> parts() const = 0;
 };
@@ -44,10 +43,10 @@ std::unique_ptr<StoredQuantization> read_gptq(const Json& quantization,
                                               const std::string& where);
 std::unique_ptr<StoredQuantization> read_chatglm_int8();
 
-/// The tensors of a weight in the `pack-quantized` layout of
-/// compressed-tensors, named below `module`.
-std::vector<std::pair<std::string, at::Tensor>> write_packed(
-    const QuantizedWeight& weight, const std::string& module);
+/// The tensors of a weight, named below `module`: plain where it is dense, else
+/// in the layout of compressed-tensors that its form has.
+std::vector<std::pair<std::string, at::Tensor>> write_weight(
+    const Weight& weight, const std::string& module);
 
 /// config.json with the model's quantization_config set, or taken out when
 /// nothing is quantized.

@@ -101,7 +101,7 @@ void check_dense(const Architecture& a, const Block& block, std::size_t layer,
   visit_block(
       block,
       [&](const std::string& name, const Linear& part) {
-        if (std::holds_alternative<QuantizedWeight>(part.weight) &&
+        if (!std::holds_alternative<DenseWeight>(part.weight) &&
             (cut.contains(name) || (target.ffn && name.starts_with("mlp."))))
           fail(ErrorKind::kConfig,
                fmt::format("structured_pruning: layers.{}.{} is quantized; put "

@@ -1,0 +1,26 @@
+// Rows of a quantized matrix as numbers.
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <cstdint>
+
+#include "autoglm/kernels/packed_linear.h"
+#include "autoglm/model/weight.h"
+
+namespace autoglm {
+
+/// Rows [begin, end) in `dtype`: [end - begin, in].
+at::Tensor dequantize_rows(const QuantizedWeight& weight, std::int64_t begin,
+                           std::int64_t end, at::ScalarType dtype);
+at::Tensor dequantize_rows(const Float8Weight& weight, std::int64_t begin,
+                           std::int64_t end, at::ScalarType dtype);
+
+/// fp32 values of e4m3 ones, of any shape. On the CPU several times as fast as
+/// a conversion by libtorch.
+at::Tensor float8_values(const at::Tensor& values);
+
+/// What the kernels read; points into the weight's tensors, on the CPU.
+kernels::PackedMatrix packed_view(const QuantizedWeight& weight);
+
+}  // namespace autoglm
