@@ -1,6 +1,7 @@
 // A matrix in any form times a stream.
 #include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
+#include <ATen/cpu/Utils.h>
 
 #include <functional>
 
@@ -17,8 +18,20 @@ constexpr std::int64_t kPackedRows = 16;
 // of a large matrix to a few tens of megabytes.
 constexpr std::int64_t kChunkElements = 1 << 24;
 
-bool use_packed(const QuantizedWeight& w, std::int64_t rows) {
-  return rows <= kPackedRows && w.codes.is_cpu();
+// Sums of products of two int8 numbers stay below 2^31 up to this many.
+constexpr std::int64_t kInt8Inputs = 1 << 17;
+
+enum class Product { kDense, kPacked, kInt8, kDequantize };
+
+Product product_for(const Weight& weight, std::int64_t rows) {
+  if (std::holds_alternative<DenseWeight>(weight)) return Product::kDense;
+  const auto* w = std::get_if<QuantizedWeight>(&weight);
+  if (w == nullptr || !w->codes.is_cpu()) return Product::kDequantize;
+  if (rows <= kPackedRows) return Product::kPacked;
+  // Without VNNI libtorch multiplies int8 in a plain loop.
+  const bool int8 = w->activations.quantized && w->in <= kInt8Inputs &&
+                    at::cpu::is_avx512_vnni_supported();
+  return int8 ? Product::kInt8 : Product::kDequantize;
 }
 
 at::Tensor packed_apply(const at::Tensor& x, const QuantizedWeight& w) {
@@ -55,6 +68,68 @@ at::Tensor chunked_apply(
   return bias.defined() ? y + bias : y;
 }
 
+// x times the matrix in floating point, in x's dtype.
+at::Tensor dequantized_apply(const at::Tensor& x, const Weight& weight,
+                             const at::Tensor& bias) {
+  const auto* w = std::get_if<QuantizedWeight>(&weight);
+  return chunked_apply(
+      x, rows(weight), columns(weight), bias,
+      [&](std::int64_t begin, std::int64_t end) {
+        return w != nullptr ? dequantize_rows(*w, begin, end, x.scalar_type())
+                            : dequantize_rows(std::get<Float8Weight>(weight),
+                                              begin, end, x.scalar_type());
+      });
+}
+
+// Vectors as whole numbers, or as e4m3 numbers, times their steps.
+struct RoundedVectors {
+  at::Tensor values;  // fp32 [..., in]
+  at::Tensor steps;   // fp32 [..., 1], or [1]
+};
+
+// Rounding has no slope: gradients pass straight through it (Bengio et al.
+// 2013, arXiv:1308.3432).
+RoundedVectors round_vectors(const at::Tensor& x,
+                             const ActivationScheme& scheme, bool float8) {
+  const double most = float8 ? kFloat8Max : 127;
+  const at::Tensor wide = x.to(at::kFloat);
+  at::Tensor steps;
+  if (scheme.dynamic()) {
+    steps = wide.detach().abs().amax(-1, /*keepdim=*/true) / most;
+    steps = at::where(steps == 0, at::ones_like(steps), steps);
+  } else {
+    steps = scheme.scale.to(at::kFloat);
+  }
+  const at::Tensor scaled = wide / steps;
+  const at::Tensor bounded = at::clamp(scaled, -most, most);
+  at::Tensor values =
+      float8 ? float8_values(bounded.detach().to(at::kFloat8_e4m3fn))
+             : bounded.detach().round();
+  // A vector's own step cuts nothing off but a rounding error.
+  const at::Tensor& through = scheme.dynamic() ? scaled : bounded;
+  if (through.requires_grad()) values = values + (through - through.detach());
+  return {values, steps};
+}
+
+// Products and sums of whole numbers, exact; then the steps and scales.
+at::Tensor int8_apply(const RoundedVectors& x, const QuantizedWeight& w) {
+  const at::Tensor flat = x.values.reshape({-1, w.in}).to(at::kChar);
+  const at::Tensor stored = w.codes.view(at::kByte).narrow(1, 0, w.in);
+  const std::int64_t chunk = std::max<std::int64_t>(1, kChunkElements / w.in);
+  std::vector<at::Tensor> parts;
+  for (std::int64_t begin = 0; begin < w.out; begin += chunk) {
+    const std::int64_t count = std::min(chunk, w.out - begin);
+    // Stored codes are 128 more than the numbers they stand for.
+    const at::Tensor codes =
+        stored.narrow(0, begin, count).bitwise_xor(128).view(at::kChar);
+    parts.push_back(at::_int_mm(flat, codes.t()).to(at::kFloat));
+  }
+  auto shape = x.values.sizes().vec();
+  shape.back() = w.out;
+  const at::Tensor y = at::cat(parts, -1) * w.scales.to(at::kFloat).t();
+  return y.view(shape) * x.steps;
+}
+
 at::Tensor matching(const at::Tensor& tensor, at::ScalarType dtype) {
   return tensor.defined() ? tensor.to(dtype) : tensor;
 }
@@ -74,27 +149,42 @@ at::Tensor apply_linear(const at::Tensor& x, const Weight& weight,
           return value.narrow(0, begin, end - begin).to(x.scalar_type());
         });
   }
-  const auto* w = std::get_if<QuantizedWeight>(&weight);
   const bool needs_gradient = at::GradMode::is_enabled() && x.requires_grad();
   const std::int64_t count =
       x.numel() / std::max<std::int64_t>(1, columns(weight));
-  if (w != nullptr && !needs_gradient && use_packed(*w, count)) {
-    const at::Tensor y = packed_apply(x, *w);
-    return own_bias.defined() ? y + own_bias : y;
+  const Product product =
+      needs_gradient ? Product::kDequantize : product_for(weight, count);
+  const ActivationScheme scheme = activations(weight);
+  if (!scheme.quantized && product == Product::kDequantize)
+    return dequantized_apply(x, weight, own_bias);
+  at::Tensor y;
+  if (!scheme.quantized) {
+    y = packed_apply(x, std::get<QuantizedWeight>(weight));
+  } else {
+    const auto* w = std::get_if<QuantizedWeight>(&weight);
+    const RoundedVectors vectors = round_vectors(x, scheme, w == nullptr);
+    if (product == Product::kInt8)
+      y = int8_apply(vectors, *w);
+    else if (product == Product::kPacked)
+      y = packed_apply(vectors.values, *w) * vectors.steps;
+    else
+      y = dequantized_apply(vectors.values * vectors.steps, weight, {});
+    y = y.to(x.scalar_type());
   }
-  return chunked_apply(
-      x, rows(weight), columns(weight), own_bias,
-      [&](std::int64_t begin, std::int64_t end) {
-        return w != nullptr ? dequantize_rows(*w, begin, end, x.scalar_type())
-                            : dequantize_rows(std::get<Float8Weight>(weight),
-                                              begin, end, x.scalar_type());
-      });
+  return own_bias.defined() ? y + own_bias : y;
 }
 
 const char* linear_kernel(const Weight& weight, std::int64_t rows) {
-  if (std::holds_alternative<DenseWeight>(weight)) return "dense";
-  const auto* w = std::get_if<QuantizedWeight>(&weight);
-  if (w == nullptr || !use_packed(*w, rows)) return "dequantize + gemm";
+  switch (product_for(weight, rows)) {
+    case Product::kDense:
+      return "dense";
+    case Product::kInt8:
+      return "int8 gemm";
+    case Product::kDequantize:
+      return "dequantize + gemm";
+    case Product::kPacked:
+      break;
+  }
   const std::string_view isa = kernels::packed_linear_kernel();
   return isa == "avx512" ? "packed avx512"
          : isa == "avx2" ? "packed avx2"

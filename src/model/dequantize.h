@@ -10,6 +10,8 @@
 
 namespace autoglm {
 
+constexpr double kFloat8Max = 448;  // the largest e4m3 number
+
 /// Rows [begin, end) in `dtype`: [end - begin, in].
 at::Tensor dequantize_rows(const QuantizedWeight& weight, std::int64_t begin,
                            std::int64_t end, at::ScalarType dtype);

@@ -31,6 +31,14 @@ void check_weight(const Weight& weight, const std::string& name,
   } else {
     check_finite(std::get<QuantizedWeight>(weight).scales, name + " scales");
   }
+  const ActivationScheme scheme = activations(weight);
+  if (scheme.quantized && !takes_activations(weight))
+    fail(ErrorKind::kInternal,
+         fmt::format("{} is {}, which no kernel multiplies", name,
+                     describe(weight)));
+  if (scheme.quantized && !scheme.dynamic() &&
+      !(scheme.scale > 0).logical_and(at::isfinite(scheme.scale)).item<bool>())
+    fail(ErrorKind::kNumeric, name + " has an input scale that is not above 0");
 }
 
 void check_tensor(const at::Tensor& tensor, const std::string& name,

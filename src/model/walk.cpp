@@ -16,6 +16,7 @@ bool same(const at::Tensor& a, const at::Tensor& b) { return a.is_same(b); }
 bool same(const Weight& a, const Weight& b) {
   const std::vector<at::Tensor> x = tensors(a), y = tensors(b);
   return a.index() == b.index() &&
+         activations(a).quantized == activations(b).quantized &&
          std::equal(x.begin(), x.end(), y.begin(), y.end(),
                     [](const auto& p, const auto& q) { return same(p, q); });
 }

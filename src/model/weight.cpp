@@ -8,8 +8,6 @@
 namespace autoglm {
 namespace {
 
-constexpr double kFloat8Max = 448;
-
 // Calls change(tensor) for every tensor that holds the weight.
 template <class W, class Change>
 void visit_tensors(W& weight, Change&& change) {
@@ -21,12 +19,23 @@ void visit_tensors(W& weight, Change&& change) {
   } else if (auto* float8 = std::get_if<Float8Weight>(&weight)) {
     defined(float8->values);
     defined(float8->scales);
+    defined(float8->activations.scale);
   } else {
     auto& w = std::get<QuantizedWeight>(weight);
     defined(w.codes);
     defined(w.scales);
     defined(w.zeros);
+    defined(w.activations.scale);
   }
+}
+
+// Null pointer: a dense weight.
+template <class W>
+auto* scheme_of(W& weight) {
+  if (auto* float8 = std::get_if<Float8Weight>(&weight))
+    return &float8->activations;
+  auto* w = std::get_if<QuantizedWeight>(&weight);
+  return w != nullptr ? &w->activations : nullptr;
 }
 
 // The tensor that holds the matrix itself, row by row.
@@ -58,12 +67,19 @@ const char* dtype_name(at::ScalarType dtype) {
 std::string describe(const Weight& weight) {
   if (const auto* dense = std::get_if<DenseWeight>(&weight))
     return fmt::format("dense {}", dtype_name(dense->value.scalar_type()));
-  if (std::holds_alternative<Float8Weight>(weight)) return "fp8 e4m3 channel";
+  const auto inputs = [](const ActivationScheme& scheme, const char* type) {
+    if (!scheme.quantized) return std::string();
+    return fmt::format(" with {}{} inputs", scheme.dynamic() ? "" : "static ",
+                       type);
+  };
+  if (const auto* float8 = std::get_if<Float8Weight>(&weight))
+    return "fp8 e4m3 channel" + inputs(float8->activations, "fp8");
   const auto& w = std::get<QuantizedWeight>(weight);
   return fmt::format(
-      "int{} {} {}", w.bits,
+      "int{} {} {}{}", w.bits,
       w.group_size == w.in ? "channel" : fmt::format("g{}", w.group_size),
-      w.symmetric() ? "symmetric" : "asymmetric");
+      w.symmetric() ? "symmetric" : "asymmetric",
+      inputs(w.activations, "int8"));
 }
 
 std::vector<at::Tensor> tensors(const Weight& weight) {
@@ -115,6 +131,7 @@ at::Tensor select_rows(const Weight& weight, const at::Tensor& ids,
     return at::embedding(dense->value, ids).to(dtype);
   const at::Tensor flat = ids.reshape({-1});
   Weight picked = weight;
+  *scheme_of(picked) = {};
   visit_tensors(picked,
                 [&](at::Tensor& part) { part = part.index_select(0, flat); });
   if (auto* w = std::get_if<QuantizedWeight>(&picked)) w->out = flat.size(0);
@@ -182,6 +199,29 @@ Float8Weight round_float8(const at::Tensor& weight,
   const at::Tensor values =
       at::clamp(wide / scales.to(at::kFloat), -kFloat8Max, kFloat8Max);
   return {values.to(at::kFloat8_e4m3fn).contiguous(), scales};
+}
+
+ActivationScheme activations(const Weight& weight) {
+  const ActivationScheme* scheme = scheme_of(weight);
+  return scheme != nullptr ? *scheme : ActivationScheme{};
+}
+
+bool takes_activations(const Weight& weight) {
+  const auto* w = std::get_if<QuantizedWeight>(&weight);
+  return w != nullptr ? w->bits == 8 && w->group_size == w->in && w->symmetric()
+                      : std::holds_alternative<Float8Weight>(weight);
+}
+
+Weight with_activations(const Weight& weight, const at::Tensor& scale) {
+  if (!takes_activations(weight))
+    fail(ErrorKind::kConfig,
+         fmt::format("a weight that is {} cannot have rounded activations; fp8 "
+                     "and symmetric int8 with one scale per row can",
+                     describe(weight)));
+  AUTOGLM_ENSURE(!scale.defined() || scale.numel() == 1);
+  Weight out = weight;
+  *scheme_of(out) = {true, scale.defined() ? scale.view({1}) : scale};
+  return out;
 }
 
 Weight to_device(const Weight& weight, at::Device target) {

@@ -293,11 +293,11 @@ TEST_CASE("compressed-tensors: other schemes are refused with the reason") {
         std::string::npos);
   Json config = config_of(model.config, "pack-quantized", scheme(8, true, 0));
   config["quantization_config"]["config_groups"]["group_0"]
-        ["input_activations"] = {{"num_bits", 8}};
+        ["input_activations"] = {{"num_bits", 8}, {"strategy", "group"}};
   CHECK(
-      error_of(ErrorKind::kInput, [&] {
-        reread(config, tensors);
-      }).find("quantized activations are not supported") != std::string::npos);
+      error_of(ErrorKind::kInput, [&] { reread(config, tensors); })
+          .find("activations of 8 bits and type int, static per group, are not "
+                "supported") != std::string::npos);
 }
 
 TEST_CASE("compressed-tensors: whatever a field holds, it is read or refused") {

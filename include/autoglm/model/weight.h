@@ -16,6 +16,18 @@ struct DenseWeight {
   at::Tensor value;
 };
 
+/// What happens to the vectors that a quantized matrix multiplies: nothing, or
+/// they are rounded too, symmetrically, to int8 before a QuantizedWeight and to
+/// e4m3 before a Float8Weight.
+struct ActivationScheme {
+  bool quantized = false;
+  /// [1], above 0: the step, of all vectors alike. Undefined: each vector has
+  /// its own, max |x| / 127 (e4m3: max |x| / 448).
+  at::Tensor scale;
+
+  bool dynamic() const { return !scale.defined(); }
+};
+
 /// Integer codes with one scale (and zero point) per row and group, in memory
 /// as on disk (compressed-tensors `pack-quantized`, see
 /// kernels/packed_linear.h): weight = (code - zero) * scale.
@@ -27,6 +39,8 @@ struct QuantizedWeight {
   std::int64_t in = 0;
   std::int64_t group_size = 0;  // == in: one scale per row; divides in
   int bits = 0;                 // 2..8
+  /// Only where bits == 8, group_size == in, symmetric().
+  ActivationScheme activations = {};
 
   bool symmetric() const { return !zeros.defined(); }
   std::int64_t groups() const { return in / group_size; }
@@ -38,11 +52,13 @@ struct QuantizedWeight {
 struct Float8Weight {
   at::Tensor values;  // float8_e4m3fn [out, in], contiguous
   at::Tensor scales;  // [out, 1], the model's dtype or fp32, contiguous
+  ActivationScheme activations = {};
 };
 
 using Weight = std::variant<DenseWeight, QuantizedWeight, Float8Weight>;
 
-/// "dense bf16", "int4 g64 asymmetric" or "fp8 e4m3 channel"; for tables.
+/// "dense bf16", "int4 g64 asymmetric", "fp8 e4m3 channel", "int8 channel
+/// symmetric with int8 inputs" ("... static int8 inputs"); for tables.
 std::string describe(const Weight& weight);
 
 /// All tensors that hold it.
@@ -69,11 +85,14 @@ at::Tensor select_rows(const Weight& weight, const at::Tensor& ids,
 /// x [..., in] -> [..., out] in x's dtype, plus `bias` [out] if defined. Few
 /// rows on the CPU run through the packed kernel; many are dequantized first.
 /// Differentiable in x, and in a dense weight of x's dtype that asks for it.
+/// Where activations are rounded their gradient passes as if they were not,
+/// and stops at those that a given step cuts off.
 at::Tensor apply_linear(const at::Tensor& x, const Weight& weight,
                         const at::Tensor& bias);
 
 /// What apply_linear runs for `rows` rows of x: "dense", "packed avx512" (also
-/// avx2, scalar), or "dequantize + gemm", which is no low-bit kernel.
+/// avx2, scalar), "int8 gemm" where activations are int8 too, or "dequantize +
+/// gemm", which is no low-bit kernel.
 const char* linear_kernel(const Weight& weight, std::int64_t rows);
 
 /// Packs codes uint8 [out, in] (values < 2^bits) with scales [out, groups]
@@ -89,6 +108,15 @@ at::Tensor unpack_codes(const QuantizedWeight& weight);
 /// per row: max |w| / 448 in `scale_dtype`; 1 for a row of zeros. Never NaN:
 /// what lies beyond the range is cut off.
 Float8Weight round_float8(const at::Tensor& weight, at::ScalarType scale_dtype);
+
+/// What the weight says about activations; none for a dense one.
+ActivationScheme activations(const Weight& weight);
+/// True for e4m3, and for symmetric int8 with one scale per row.
+bool takes_activations(const Weight& weight);
+/// `weight` with rounded activations, by the step `scale` [1] or, if undefined,
+/// each vector by its own. Throws kConfig, naming its form, for a weight that
+/// does not take them.
+Weight with_activations(const Weight& weight, const at::Tensor& scale = {});
 
 Weight to_device(const Weight& weight, at::Device device);
 

@@ -3,6 +3,7 @@
 //                    weight_zero_point where asymmetric
 //   int-quantized    weight int8, weight_scale, weight_zero_point
 //   float-quantized  weight e4m3, weight_scale
+// and input_scale where activations are rounded by a stored step.
 // https://github.com/vllm-project/compressed-tensors
 #include "autoglm/core/error.h"
 #include "autoglm/core/text.h"
@@ -35,11 +36,14 @@ class CompressedTensors : public StoredQuantization {
                        in, group_size));
     const at::Tensor scales =
         scales_of(folder, module, *scheme, out, in / group_size);
+    const ActivationScheme activations =
+        activations_of(folder, module, *scheme);
     if (scheme->float8)
       return Float8Weight{read_checked(folder, module + ".weight",
                                        at::kFloat8_e4m3fn, {out, in}),
-                          scales};
+                          scales, activations};
     QuantizedWeight w;
+    w.activations = activations;
     w.out = out;
     w.in = in;
     w.bits = scheme->bits;
@@ -59,8 +63,9 @@ class CompressedTensors : public StoredQuantization {
   }
 
   std::vector<std::string> parts() const override {
-    return {".weight_packed", ".weight", ".weight_scale", ".weight_shape",
-            ".weight_zero_point"};
+    return {".weight_packed",     ".weight",
+            ".weight_scale",      ".weight_shape",
+            ".weight_zero_point", ".input_scale"};
   }
 
  private:
@@ -72,6 +77,19 @@ class CompressedTensors : public StoredQuantization {
     const std::string name = module + ".weight_scale";
     if (!scheme.per_tensor) return read_scales(folder, name, {out, groups});
     return read_scales(folder, name, {1}).expand({out, 1}).contiguous();
+  }
+
+  static ActivationScheme activations_of(const TensorFolder& folder,
+                                         const std::string& module,
+                                         const StoredScheme& scheme) {
+    ActivationScheme out;
+    out.quantized = scheme.activations;
+    if (!scheme.static_activations) return out;
+    const std::string name = module + ".input_scale";
+    out.scale = read_scales(folder, name, {1});
+    if (!(out.scale > 0).logical_and(at::isfinite(out.scale)).item<bool>())
+      wrong_tensor(folder, name, "a number above 0");
+    return out;
   }
 
   static void check_shape(const TensorFolder& folder, const std::string& name,
@@ -104,7 +122,10 @@ class CompressedTensors : public StoredQuantization {
     if (!scheme.symmetric)
       w.zeros =
           unsigned_codes(module + ".weight_zero_point", {w.out, w.groups()});
-    return pack_weight(codes, w.scales, w.zeros, w.bits, w.group_size);
+    QuantizedWeight out =
+        pack_weight(codes, w.scales, w.zeros, w.bits, w.group_size);
+    out.activations = w.activations;
+    return out;
   }
 
   StoredSchemes schemes_;

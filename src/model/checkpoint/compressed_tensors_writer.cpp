@@ -16,6 +16,7 @@ constexpr const char* kConfig = "quantization_config";
 struct WrittenScheme {
   std::string format;
   Json weights;
+  Json activations;  // null: as they are
   bool operator==(const WrittenScheme&) const = default;
 };
 
@@ -33,17 +34,26 @@ Json numbers(int bits, const char* type, bool symmetric, const char* strategy,
 
 WrittenScheme scheme_of(const Weight& weight) {
   WrittenScheme out;
+  const ActivationScheme scheme = activations(weight);
+  const auto inputs = [&](const char* type) {
+    if (!scheme.quantized) return Json();
+    return numbers(8, type, true, scheme.dynamic() ? "token" : "tensor", 0,
+                   scheme.dynamic());
+  };
   if (std::holds_alternative<Float8Weight>(weight)) {
     out.format = "float-quantized";
     out.weights = numbers(8, "float", true, "channel", 0, false);
+    out.activations = inputs("float");
     return out;
   }
   const auto& w = std::get<QuantizedWeight>(weight);
   const bool channel = w.group_size == w.in;
-  out.format = "pack-quantized";
+  // Others run int8 products from whole bytes alone.
+  out.format = scheme.quantized ? "int-quantized" : "pack-quantized";
   out.weights =
       numbers(w.bits, "int", w.symmetric(), channel ? "channel" : "group",
               channel ? 0 : w.group_size, false);
+  out.activations = inputs("int");
   return out;
 }
 
@@ -51,7 +61,7 @@ Json to_json(const WrittenScheme& scheme,
              const std::vector<std::string>& modules) {
   return {{"targets", modules},
           {"weights", scheme.weights},
-          {"input_activations", nullptr},
+          {"input_activations", scheme.activations},
           {"output_activations", nullptr}};
 }
 
@@ -61,18 +71,28 @@ std::vector<std::pair<std::string, at::Tensor>> write_weight(
     const Weight& weight, const std::string& module) {
   if (const auto* dense = std::get_if<DenseWeight>(&weight))
     return {{module + ".weight", dense->value}};
-  if (const auto* float8 = std::get_if<Float8Weight>(&weight))
-    return {{module + ".weight", float8->values},
-            {module + ".weight_scale", float8->scales}};
-  const auto& w = std::get<QuantizedWeight>(weight);
-  std::vector<std::pair<std::string, at::Tensor>> out = {
-      {module + ".weight_packed", w.codes},
-      {module + ".weight_scale", w.scales},
-      {module + ".weight_shape",
-       at::tensor(std::vector<std::int64_t>{w.out, w.in}, at::kLong)}};
-  if (!w.symmetric())
-    out.emplace_back(module + ".weight_zero_point",
-                     pack_columns(w.zeros, w.bits));
+  std::vector<std::pair<std::string, at::Tensor>> out;
+  const auto add = [&](const char* end, const at::Tensor& tensor) {
+    out.emplace_back(module + end, tensor);
+  };
+  const ActivationScheme scheme = activations(weight);
+  if (const auto* float8 = std::get_if<Float8Weight>(&weight)) {
+    add(".weight", float8->values);
+    add(".weight_scale", float8->scales);
+  } else {
+    const auto& w = std::get<QuantizedWeight>(weight);
+    if (scheme.quantized)
+      add(".weight", unpack_codes(w).bitwise_xor(128).view(at::kChar));
+    else
+      add(".weight_packed", w.codes);
+    add(".weight_scale", w.scales);
+    if (!scheme.quantized)
+      add(".weight_shape",
+          at::tensor(std::vector<std::int64_t>{w.out, w.in}, at::kLong));
+    if (!w.symmetric())
+      add(".weight_zero_point", pack_columns(w.zeros, w.bits));
+  }
+  if (scheme.quantized && !scheme.dynamic()) add(".input_scale", scheme.scale);
   return out;
 }
 

@@ -22,15 +22,49 @@ std::string read_format(const Json& group, const std::string& common,
   return format;
 }
 
+// Activations are rounded to what the weights are.
+void read_activations(const Json& group, const std::string& where,
+                      StoredScheme& scheme) {
+  if (!group.contains("input_activations") ||
+      group["input_activations"].is_null())
+    return;
+  const Json& given = group["input_activations"];
+  if (!given.is_object())
+    fail(ErrorKind::kInput, where + ": input_activations is no object");
+  const std::int64_t bits = json_int(given, "num_bits", where);
+  const std::string type =
+      given.contains("type") ? json_string(given, "type", where) : "int";
+  const std::string strategy = json_string(given, "strategy", where);
+  const bool symmetric = json_bool_or(given, "symmetric", true, where);
+  const bool dynamic = json_bool_or(given, "dynamic", false, where);
+  if (bits != 8 || type != (scheme.float8 ? "float" : "int") || !symmetric ||
+      strategy != (dynamic ? "token" : "tensor"))
+    fail(
+        ErrorKind::kInput,
+        fmt::format(
+            "{}: {} activations of {} bits and type {}, {} per {}, are not "
+            "supported; symmetric ones of 8 bits and of the weights' type are, "
+            "dynamic per token or static per tensor",
+            where, symmetric ? "symmetric" : "asymmetric", bits, type,
+            dynamic ? "dynamic" : "static", strategy));
+  if (!scheme.float8 &&
+      (scheme.bits != 8 || scheme.group_size > 0 || !scheme.symmetric))
+    fail(ErrorKind::kInput,
+         where +
+             ": quantized activations are supported with fp8 weights and "
+             "with symmetric int8 weights that have one scale per row");
+  scheme.activations = true;
+  scheme.static_activations = !dynamic;
+}
+
 StoredScheme read_scheme(const Json& group, const std::string& common_format,
                          const std::string& where) {
   if (!group.is_object() || !group.contains("weights") ||
       !group["weights"].is_object())
     fail(ErrorKind::kInput, where + ": a group has no weights");
-  if (group.contains("input_activations") &&
-      !group["input_activations"].is_null())
-    fail(ErrorKind::kInput,
-         where + ": quantized activations are not supported");
+  if (group.contains("output_activations") &&
+      !group["output_activations"].is_null())
+    fail(ErrorKind::kInput, where + ": output_activations are not supported");
   const Json& weights = group["weights"];
   const std::string format = read_format(group, common_format, where);
   const std::string type =
@@ -71,6 +105,7 @@ StoredScheme read_scheme(const Json& group, const std::string& common_format,
   if (weights.contains("actorder") && !weights["actorder"].is_null() &&
       weights["actorder"] != "weight" && weights["actorder"] != "static")
     fail(ErrorKind::kInput, where + ": actorder is not supported");
+  read_activations(group, where, scheme);
   return scheme;
 }
 

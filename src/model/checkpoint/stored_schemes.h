@@ -20,6 +20,8 @@ struct StoredScheme {
   std::int64_t group_size = 0;  // 0: one scale per row
   bool per_tensor = false;      // one scale for all rows
   bool symmetric = true;
+  bool activations = false;         // rounded too,
+  bool static_activations = false;  // by a stored step
 };
 
 /// Names of modules, or of their classes, and patterns over them ("re:...").
