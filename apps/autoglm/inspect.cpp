@@ -50,6 +50,10 @@ std::vector<std::string> remarks_on(const Model& model) {
         "sparse attention: the indexer's choice of {} tokens is computed in "
         "full precision over all scores; texts up to {} tokens see everything",
         a.indexer.top, a.indexer.top));
+  if (a.kv_cache_bits > 0)
+    out.push_back(fmt::format(
+        "keys and values are cached in {} bits, {} per token", a.kv_cache_bits,
+        format_bytes(cache_bytes_per_token(a, 2))));
   if (a.two_dimensional())
     out.push_back(
         "positions have two dimensions: text is generated into a blank of the "
@@ -85,6 +89,7 @@ Json to_json(const Findings& f) {
               {"vocabulary", a.vocabulary},
               {"rotary_size", a.rotary_size},
               {"tied_head", a.tied_head},
+              {"kv_cache_bits", a.kv_cache_bits},
               {"uniform", a.uniform()},
               {"experts_per_token", a.router.per_token},
               {"tokenizer", f.tokenizer}};

@@ -111,17 +111,6 @@ void name_kernels(const Model& model, std::int64_t batch, std::int64_t tokens,
   phase.kernel = fmt::format("{}", fmt::join(names, ", "));
 }
 
-std::uint64_t cache_bytes(const Model& model, std::int64_t tokens,
-                          std::int64_t batch, std::int64_t element) {
-  std::uint64_t values = 0;
-  for (const BlockWidths& w : model.architecture.blocks)
-    values += static_cast<std::uint64_t>(
-        w.kv_heads *
-            (model.architecture.head_size + model.architecture.value_size) +
-        model.architecture.indexer.size);
-  return values * static_cast<std::uint64_t>(tokens * batch * element);
-}
-
 void measure_once(const Model& model, const at::Tensor& prompt,
                   const LatencyOptions& options, Samples& samples) {
   KvCache cache;
@@ -189,12 +178,14 @@ std::vector<Latency> measure_latency(const std::vector<const Model*>& models,
     const std::uint64_t weights = footprint(compute[i]).bytes_per_token;
     const auto element =
         static_cast<std::int64_t>(at::elementSize(options.dtype));
+    const auto cached_tokens = static_cast<std::uint64_t>(
+        (options.prompt + options.generate / 2) * options.batch);
     latency.prefill =
         summarize("prefill", samples[i].prefill, weights, bandwidth);
     latency.decode = summarize(
         "decode", samples[i].decode,
-        weights + cache_bytes(compute[i], options.prompt + options.generate / 2,
-                              options.batch, element),
+        weights + cache_bytes_per_token(compute[i].architecture, element) *
+                      cached_tokens,
         bandwidth);
     name_kernels(compute[i], options.batch, options.prompt, dtype,
                  latency.prefill);

@@ -58,6 +58,7 @@ Model dense_model(const Model& model, const std::string& dtype) {
       weight =
           DenseWeight{convert(value, target.dtype, linear.checkpoint_name)};
   }
+  out.architecture.kv_cache_bits = 0;
   out.config.erase("quantization_config");
   out.config.erase("quantization_bit");
   if (dtype == "auto") return out;

@@ -312,6 +312,13 @@ Architecture read_architecture(const Json& json, const std::string& source) {
   out.tied_head =
       out.family->always_tied || config.flag_or("tie_word_embeddings", false);
   out.end_ids = read_ids(config, "eos_token_id");
+  out.kv_cache_bits = static_cast<int>(config.size_or(kCacheBitsKey, 0, 0));
+  if (out.kv_cache_bits != 0 && out.kv_cache_bits != 4 &&
+      out.kv_cache_bits != 8)
+    config.complain(
+        fmt::format("{} is {}; 4 and 8 are supported, and 0 for a "
+                    "cache in full precision",
+                    kCacheBitsKey, out.kv_cache_bits));
   read_blocks(config, dense, layers, out);
   read_layer_config(json, source, out);
   read_indexer(config, out);

@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "autoglm/core/error.h"
+#include "model/coded_heads.h"
 
 namespace autoglm {
 namespace {
@@ -52,6 +53,15 @@ void append(at::Tensor& cached, const at::Tensor& added) {
         cached.strides(), cached.storage_offset());
   }
   cached.narrow(2, old, added.size(2)).copy_(added);
+}
+
+// Adds keys or values to the cached ones and returns all of them. `bits` 0:
+// they are kept as they are.
+at::Tensor extend(at::Tensor& cached, const at::Tensor& added, int bits) {
+  append(cached, bits > 0 ? encode_heads(added, bits) : added);
+  return bits > 0
+             ? decode_heads(cached, added.size(-1), bits, added.scalar_type())
+             : cached;
 }
 
 // Queries, keys and values of the new tokens, [B, heads, T, D] each.
@@ -222,10 +232,12 @@ at::Tensor attention_values(const Architecture& a, const Attention& attention,
   if (context.cache != nullptr) {
     const auto index = static_cast<std::size_t>(layer);
     KvCache& cache = *context.cache;
-    append(cache.keys.at(index), heads.key);
-    append(cache.values.at(index), heads.value);
-    heads.key = cache.keys[index];
-    heads.value = cache.values[index];
+    heads.key = extend(cache.keys.at(index), heads.key, a.kv_cache_bits);
+    heads.value = extend(cache.values.at(index), heads.value, a.kv_cache_bits);
+  } else if (a.kv_cache_bits > 0) {
+    // What a cache would give back, so that every measure sees its effect.
+    heads.key = round_heads(heads.key, a.kv_cache_bits);
+    heads.value = round_heads(heads.value, a.kv_cache_bits);
   }
   return attend(heads.query, heads.key, heads.value, context)
       .transpose(1, 2)

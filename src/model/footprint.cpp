@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "autoglm/model/block_parts.h"
+#include "model/coded_heads.h"
 
 namespace autoglm {
 namespace {
@@ -101,6 +102,21 @@ Footprint footprint(const Model& model) {
                         out.router.bytes + out.norms.bytes + head.bytes +
                         row.bytes;
   return out;
+}
+
+std::uint64_t cache_bytes_per_token(const Architecture& a,
+                                    std::int64_t element) {
+  const auto head = [&](std::int64_t size) {
+    return a.kv_cache_bits > 0 ? coded_head_bytes(size, a.kv_cache_bits)
+                               : size * element;
+  };
+  std::int64_t sum = 0;
+  for (std::size_t i = 0; i < a.blocks.size(); ++i) {
+    sum += a.blocks[i].kv_heads * (head(a.head_size) + head(a.value_size));
+    // Only layers with scores of their own have keys for them.
+    if (a.is_sparse() && a.indexer.fresh[i]) sum += a.indexer.size * element;
+  }
+  return static_cast<std::uint64_t>(sum);
 }
 
 }  // namespace autoglm

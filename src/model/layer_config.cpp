@@ -144,6 +144,10 @@ Json write_architecture(Json config, const Architecture& a) {
   if (dense.ffn > 0 && (config.contains(ffn) || dense.ffn != 4 * a.hidden))
     set(config, ffn, dense.ffn);
   if (mixture.experts > 0) write_mixture(config, mixture);
+  if (a.kv_cache_bits > 0)
+    set(config, kCacheBitsKey, a.kv_cache_bits);
+  else
+    config.erase(kCacheBitsKey);
   config.erase(kLayerConfig);
   if (a.uniform()) return config;
   Json layers = Json::object();

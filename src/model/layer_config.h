@@ -11,6 +11,9 @@ namespace autoglm {
 /// times that of a routed one.
 inline constexpr const char* kSharedFfnKey = "shared_expert_intermediate_size";
 
+/// Of our own: Architecture::kv_cache_bits.
+inline constexpr const char* kCacheBitsKey = "kv_cache_bits";
+
 /// per_layer_config: {"3": {"intermediate_size": ..., ...}, ...}, the keys of
 /// the family's own config.json (transformers' heterogeneous configurations).
 /// Changes out.blocks and checks all of them. Throws kInput.

@@ -63,6 +63,10 @@ void check_linear(const Linear& linear, const std::string& name,
 
 void verify_model(const Model& model) {
   const Architecture& a = model.architecture;
+  if (a.kv_cache_bits != 0 && a.kv_cache_bits != 4 && a.kv_cache_bits != 8)
+    fail(ErrorKind::kInternal,
+         fmt::format("a cache of {} bits, but 0, 4 and 8 are known",
+                     a.kv_cache_bits));
   check_weight(model.embedding, "embedding", a.vocabulary, a.hidden);
   if (model.blocks.size() != a.blocks.size())
     fail(ErrorKind::kInternal,

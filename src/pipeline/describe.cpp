@@ -18,6 +18,9 @@ ModelRecord describe_model(const Model& model) {
   record.parameters = size.total().parameters;
   record.active_parameters = size.active_parameters;
   record.weight_bytes = size.total().bytes;
+  record.cache_bytes = cache_bytes_per_token(
+      model.architecture,
+      static_cast<std::int64_t>(at::elementSize(dtype(model.embedding))));
   record.parts = {{"embedding", size.embedding.bytes},
                   {"attention", size.attention.bytes},
                   {"mlp", size.mlp.bytes},

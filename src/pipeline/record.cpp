@@ -56,6 +56,9 @@ ModelRecord model_from_json(const Json& json, const std::string& source) {
                             : m.parameters;
   m.weight_bytes = fields.size("weight_bytes");
   m.disk_bytes = fields.size("disk_bytes");
+  m.cache_bytes = fields.has("cache_bytes_per_token")
+                      ? fields.size("cache_bytes_per_token")
+                      : 0;
   for (const auto& [part, bytes] : fields.child("parts").items())
     m.parts.emplace_back(part,
                          bytes.is_number() ? bytes.get<std::uint64_t>() : 0);
@@ -125,6 +128,7 @@ Json to_json(const ModelRecord& m) {
               {"active_parameters", m.active_parameters},
               {"weight_bytes", m.weight_bytes},
               {"disk_bytes", m.disk_bytes},
+              {"cache_bytes_per_token", m.cache_bytes},
               {"parts", parts},
               {"blocks", blocks},
               {"linears", linears}};

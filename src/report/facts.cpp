@@ -52,6 +52,9 @@ void compare_size(Rows& rows, const ModelRecord& before,
   if (before.disk_bytes > 0 && after.disk_bytes > 0)
     rows.add("checkpoint on disk", true, static_cast<double>(before.disk_bytes),
              static_cast<double>(after.disk_bytes), bytes);
+  if (before.cache_bytes != after.cache_bytes && before.cache_bytes > 0)
+    rows.add("cache per token", true, static_cast<double>(before.cache_bytes),
+             static_cast<double>(after.cache_bytes), bytes);
 }
 
 std::string points(double before, double after) {

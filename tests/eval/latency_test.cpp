@@ -94,6 +94,11 @@ TEST_CASE("latency: bytes are the weights and, in decode, the cache") {
   // sequences of 32 + 4 / 2 tokens.
   const std::uint64_t cache = 2 * 2 * 64 * 2 * 2 * (32 + 2);
   CHECK(latency.decode.bytes_touched == weights + cache);
+  // In 4 bits half a byte each, and four bytes for each head.
+  Model coded = model;
+  coded.architecture.kv_cache_bits = 4;
+  CHECK(measure_latency({&coded}, options).at(0).decode.bytes_touched ==
+        weights + 2 * 2 * (32 + 4) * 2 * (32 + 2));
 }
 
 TEST_CASE("latency: nothing to measure is our own fault") {

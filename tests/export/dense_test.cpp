@@ -43,9 +43,12 @@ TEST_CASE("dense export: every weight holds the values it stood for") {
 
 TEST_CASE("dense export: read again it has no quantization_config") {
   const TemporaryFolder folder;
-  write_checkpoint(dense_model(mixed_model(), "fp32"), folder.path());
+  Model model = mixed_model();
+  model.architecture.kv_cache_bits = 8;
+  write_checkpoint(dense_model(model, "fp32"), folder.path());
   const Model again = read_checkpoint(folder.path());
   CHECK_FALSE(again.config.contains("quantization_config"));
+  CHECK_FALSE(again.config.contains("kv_cache_bits"));
   CHECK(again.config["dtype"] == "float32");
   CHECK(again.final_norm.gain.scalar_type() == at::kFloat);
   CHECK(dtype(weight_of(again, "layers.2.mlp.down")) == at::kFloat);

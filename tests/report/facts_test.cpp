@@ -47,6 +47,22 @@ TEST_CASE("report_summary: every measure, marked where it is simulated") {
   CHECK(text.starts_with("                       "));
 }
 
+TEST_CASE("compare: the cache is a row where it changed") {
+  Record record = sample_record();
+  const auto row = [&] {
+    std::string out;
+    for (const Comparison& row : compare(record))
+      if (row.measure == "cache per token") out += row.change;
+    return out;
+  };
+  CHECK(row().empty());
+  record.before.cache_bytes = 512;
+  record.after->cache_bytes = 512;
+  CHECK(row().empty());
+  record.after->cache_bytes = 128;
+  CHECK(row() == "\u221275.0 %");
+}
+
 TEST_CASE("compare: a worse measure is called worse, an equal one nothing") {
   Record record = sample_record();
   record.after->scorecard->accuracy = record.before.scorecard->accuracy;

@@ -91,6 +91,10 @@ struct Architecture {
   bool block_positions = false;        // a second such table
   std::int64_t next_token_blocks = 0;  // stored after block L-1, not run
   std::int64_t max_positions = 0;
+  /// 4 or 8: keys and values are rounded to so many bits, each head of each
+  /// token by itself, and a cache keeps the codes; 0: they stay as they are.
+  /// The key `kv_cache_bits` of config.json, which is our own.
+  int kv_cache_bits = 0;
   std::vector<std::int64_t> end_ids;  // eos, one or several
   BlankIds blank;
   std::vector<BlockWidths> blocks;  // L entries

@@ -30,4 +30,9 @@ struct Footprint {
 
 Footprint footprint(const Model& model);
 
+/// Bytes that a token adds to the key/value cache, with `element` bytes for
+/// each number that is not kept in kv_cache_bits.
+std::uint64_t cache_bytes_per_token(const Architecture& architecture,
+                                    std::int64_t element);
+
 }  // namespace autoglm

@@ -11,7 +11,9 @@
 
 namespace autoglm {
 
-/// Keys and values of the tokens seen so far, per layer [B, G, T, D].
+/// Keys and values of the tokens seen so far, per layer [B, G, T, D]; with
+/// Architecture::kv_cache_bits uint8 [B, G, T, bytes of a head], codes and
+/// their range.
 struct KvCache {
   std::vector<at::Tensor> keys;
   std::vector<at::Tensor> values;

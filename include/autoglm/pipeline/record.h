@@ -35,7 +35,8 @@ struct ModelRecord {
   std::uint64_t parameters = 0;
   std::uint64_t active_parameters = 0;  // that take part in one token
   std::uint64_t weight_bytes = 0;       // tensor data
-  std::uint64_t disk_bytes = 0;  // whole folder, without autoglm/; 0 unknown
+  std::uint64_t disk_bytes = 0;   // whole folder, without autoglm/; 0 unknown
+  std::uint64_t cache_bytes = 0;  // that a token adds; 0 unknown
   // Bytes per part, same keys always: embedding attention mlp experts router
   // norms head extra
   std::vector<std::pair<std::string, std::uint64_t>> parts;
