@@ -111,18 +111,21 @@ std::string run_key(const Record& record) {
 
 void load_data(Run& run) {
   const Recipe& recipe = run.recipe;
-  const auto load = [&](const DataSource& source, const char* name) {
+  // What a pass learns from should be as varied as the text is; what it is
+  // measured on are the same windows everywhere.
+  const auto load = [&](const DataSource& source, const char* name, Pick pick) {
     return with_context(
         [&] { return fmt::format("while reading data.{}", name); },
-        [&] { return load_windows(run.original, source); });
+        [&] { return load_windows(run.original, source, pick); });
   };
-  const TokenWindows calibration = load(recipe.calibration, "calibration");
-  run.evaluation = load(recipe.evaluation, "evaluation");
+  const TokenWindows calibration =
+      load(recipe.calibration, "calibration", Pick::kSpread);
+  run.evaluation = load(recipe.evaluation, "evaluation", Pick::kFirst);
   const bool same = recipe.training.file == recipe.calibration.file &&
                     recipe.training.windows == recipe.calibration.windows &&
                     recipe.training.length == recipe.calibration.length;
   const TokenWindows training =
-      same ? calibration : load(recipe.training, "training");
+      same ? calibration : load(recipe.training, "training", Pick::kSpread);
   run.context.calibration = window_ids(calibration);
   run.context.training = window_ids(training);
   run.context.prefix = static_cast<std::int64_t>(calibration.prefix.size());

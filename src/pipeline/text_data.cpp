@@ -69,19 +69,21 @@ std::int64_t window_length(const Model& model, std::size_t prefix,
 
 }  // namespace
 
-TokenWindows load_windows(const Model& model, const DataSource& source) {
+TokenWindows load_windows(const Model& model, const DataSource& source,
+                          Pick pick) {
   if (!Tokenizer::exists(model.source)) {
     log_warning(
         "{}: no tokenizer file; every byte of {} is taken for a token. That "
         "compares models with each other and says nothing about language",
         model.source.string(), source.file.string());
     return make_byte_windows(model.architecture.vocabulary, source.file,
-                             source.windows, window_length(model, 0, source));
+                             source.windows, window_length(model, 0, source),
+                             pick);
   }
   const Tokenizer tokenizer = load_tokenizer(model);
-  TokenWindows windows =
-      make_windows(tokenizer, source.file, source.windows,
-                   window_length(model, tokenizer.prefix().size(), source));
+  TokenWindows windows = make_windows(
+      tokenizer, source.file, source.windows,
+      window_length(model, tokenizer.prefix().size(), source), pick);
   for (const auto& window : windows.windows)
     for (const TokenId id : window)
       if (id >= model.architecture.vocabulary)

@@ -52,7 +52,7 @@ using TokenBytes = std::function<std::size_t(TokenId)>;
 
 TokenWindows cut_windows(std::vector<TokenId> prefix,
                          const std::filesystem::path& file, std::int64_t count,
-                         std::int64_t length, const Encode& encode,
+                         std::int64_t length, Pick pick, const Encode& encode,
                          const TokenBytes& token_bytes) {
   AUTOGLM_ENSURE(count >= 0 && length > 0);
   TokenWindows out;
@@ -62,14 +62,15 @@ TokenWindows cut_windows(std::vector<TokenId> prefix,
   std::vector<TokenId> ids;
   const auto wanted = static_cast<std::size_t>(count * length);
   for (const Document& document : read_corpus(file)) {
-    if (count > 0 && ids.size() >= wanted) break;
+    if (pick == Pick::kFirst && count > 0 && ids.size() >= wanted) break;
     const std::vector<TokenId> more = encode(document);
     ids.insert(ids.end(), more.begin(), more.end());
   }
-  const auto step = static_cast<std::size_t>(length);
-  for (std::size_t at = 0; at + step <= ids.size(); at += step) {
-    if (count > 0 && out.count() == count) break;
-    const auto begin = ids.begin() + static_cast<std::ptrdiff_t>(at);
+  const std::int64_t there = static_cast<std::int64_t>(ids.size()) / length;
+  const std::int64_t taken = count > 0 ? std::min(count, there) : there;
+  for (std::int64_t i = 0; i < taken; ++i) {
+    const std::int64_t index = pick == Pick::kFirst ? i : i * there / taken;
+    const auto begin = ids.begin() + index * length;
     out.windows.emplace_back(begin, begin + length);
     // Without a prefix nothing predicts the first token.
     for (auto id = begin + (out.prefix.empty() ? 1 : 0); id < begin + length;
@@ -120,9 +121,9 @@ std::vector<TokenId> encode_document(const Tokenizer& tokenizer,
 
 TokenWindows make_windows(const Tokenizer& tokenizer,
                           const std::filesystem::path& file, std::int64_t count,
-                          std::int64_t length) {
+                          std::int64_t length, Pick pick) {
   return cut_windows(
-      tokenizer.prefix(), file, count, length,
+      tokenizer.prefix(), file, count, length, pick,
       [&](const Document& document) {
         return encode_document(tokenizer, document);
       },
@@ -131,10 +132,11 @@ TokenWindows make_windows(const Tokenizer& tokenizer,
 
 TokenWindows make_byte_windows(std::int64_t vocabulary,
                                const std::filesystem::path& file,
-                               std::int64_t count, std::int64_t length) {
+                               std::int64_t count, std::int64_t length,
+                               Pick pick) {
   AUTOGLM_ENSURE(vocabulary > 0);
   TokenWindows out = cut_windows(
-      {}, file, count, length,
+      {}, file, count, length, pick,
       [&](const Document& document) {
         std::vector<TokenId> ids;
         for (const unsigned char byte : plain_text(document))

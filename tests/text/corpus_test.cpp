@@ -105,3 +105,24 @@ TEST_CASE("windows: without a tokenizer bytes stand for tokens") {
   CHECK(make_byte_windows(100, folder / "a.jsonl", 1, 3).windows[0][2] ==
         0xC3 - 100);
 }
+
+TEST_CASE("windows: spread ones come from all of the text") {
+  const TemporaryFolder folder;
+  std::string text;
+  for (int i = 0; i < 100; ++i) text += static_cast<char>('!' + i % 90);
+  write_file_atomically(folder / "a.txt", text);
+  const TokenWindows all = make_byte_windows(256, folder / "a.txt", 0, 10);
+  REQUIRE(all.count() == 10);
+  const TokenWindows some =
+      make_byte_windows(256, folder / "a.txt", 4, 10, Pick::kSpread);
+  REQUIRE(some.count() == 4);
+  // 10 windows, 4 taken: 0, 2, 5, 7.
+  CHECK(some.windows[0] == all.windows[0]);
+  CHECK(some.windows[1] == all.windows[2]);
+  CHECK(some.windows[2] == all.windows[5]);
+  CHECK(some.windows[3] == all.windows[7]);
+  // All that there are: the same as the first ones.
+  CHECK(
+      make_byte_windows(256, folder / "a.txt", 10, 10, Pick::kSpread).windows ==
+      all.windows);
+}

@@ -26,6 +26,7 @@ Tokenizer load_tokenizer(const Model& model);
 /// Windows of `source`, checked against the model's vocabulary, shorter than
 /// asked where the model has learned fewer positions. A checkpoint without a
 /// tokenizer gets bytes for tokens, with a warning (text/corpus.h).
-TokenWindows load_windows(const Model& model, const DataSource& source);
+TokenWindows load_windows(const Model& model, const DataSource& source,
+                          Pick pick = Pick::kFirst);
 
 }  // namespace autoglm

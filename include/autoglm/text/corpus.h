@@ -38,19 +38,24 @@ struct TokenWindows {
   }
 };
 
-/// Encodes the corpus (documents in order, joined end to end) and cuts windows
-/// from its start; `count` 0 takes all. A remainder shorter than `length` is
-/// dropped. Throws kInput when not even one window fits; when fewer than
-/// `count` fit, takes what there is and logs a warning.
+/// Which windows to take where there are more than asked for: the first ones,
+/// or every so many, so that all of the text has its share.
+enum class Pick { kFirst, kSpread };
+
+/// Encodes the corpus (documents in order, joined end to end) and cuts it into
+/// windows; `count` 0 takes all. A remainder shorter than `length` is dropped.
+/// Throws kInput when not even one window fits; when fewer than `count` fit,
+/// takes what there is and logs a warning.
 TokenWindows make_windows(const Tokenizer& tokenizer,
                           const std::filesystem::path& file, std::int64_t count,
-                          std::int64_t length);
+                          std::int64_t length, Pick pick = Pick::kFirst);
 
 /// The same without a tokenizer: every byte of the text is one token, its value
 /// modulo `vocabulary`. For comparing models with each other; what such windows
 /// say about language is nothing.
 TokenWindows make_byte_windows(std::int64_t vocabulary,
                                const std::filesystem::path& file,
-                               std::int64_t count, std::int64_t length);
+                               std::int64_t count, std::int64_t length,
+                               Pick pick = Pick::kFirst);
 
 }  // namespace autoglm
