@@ -89,10 +89,11 @@ std::pair<Stream, Stream> walk_blocks(
   for (std::size_t i = 0; i < model.blocks.size(); ++i) {
     const auto layer = static_cast<std::int64_t>(i);
     const Block before = model.blocks[i];
-    const BlockVisit visited = {
-        layer, before, original, compressed, original_contexts, contexts};
-    const Block after = visit(visited);
-    original = run_block(model, before, layer, original, original_contexts);
+    Stream output =
+        run_block(model, before, layer, original, original_contexts);
+    const Block after = visit({layer, before, original, output, compressed,
+                               original_contexts, contexts});
+    original = std::move(output);
     if (one_stream && same(before, after)) {
       compressed = original;
       for (std::size_t b = 0; b < contexts.size(); ++b)

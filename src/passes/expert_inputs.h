@@ -21,7 +21,7 @@ class ExpertInputs {
   /// `working`: the block as compressed so far; its router chooses the experts
   /// of both streams, as it will when the model is used.
   ExpertInputs(const Model& model, const BlockVisit& visit,
-               const Block& working);
+               const Block& working, Streams streams = Streams::kBoth);
 
   std::int64_t tokens(std::size_t expert) const;
   /// Of what gate and up receive [H, H]; none: too few tokens.
@@ -30,15 +30,20 @@ class ExpertInputs {
   std::optional<SplitMoments> down(std::size_t expert, const Mlp& original,
                                    const Mlp& working) const;
 
+  /// Mean square of each input [H] or [F] over the tokens of all experts, as if
+  /// every one of them were sent to this one: for experts with too few.
+  at::Tensor importance_inner() const;
+  at::Tensor importance_down(const Mlp& working) const;
+
  private:
   struct Rows {
-    at::Tensor original, compressed;  // [m, H]
+    at::Tensor original, compressed;  // [m, H]; one stream: no original
     at::Tensor weights;               // [m, 1]
   };
   Rows rows(std::size_t expert) const;
 
   const Architecture& architecture_;
-  at::Tensor original_, compressed_;  // [tokens, H]
+  at::Tensor original_, compressed_;  // [tokens, H]; one stream: no original
   std::vector<ExpertTokens> experts_;
 };
 

@@ -12,6 +12,24 @@ double product_sum(const at::Tensor& a, const at::Tensor& b) {
   return (a * b).sum(at::kDouble).item<double>();
 }
 
+at::Tensor token_rows(const at::Tensor& x) {
+  return x.reshape({-1, x.size(-1)}).to(at::kFloat);
+}
+
+// sum += a' b
+void accumulate(at::Tensor& sum, const at::Tensor& a, const at::Tensor& b) {
+  if (sum.defined())
+    sum.addmm_(a.t(), b);
+  else
+    sum = at::mm(a.t(), b);
+}
+
+// sum += the rows of a
+void accumulate(at::Tensor& sum, const at::Tensor& a) {
+  const at::Tensor total = a.sum(0);
+  sum = sum.defined() ? sum + total : total;
+}
+
 // tr(A S A')
 double energy_of(const at::Tensor& a, const at::Tensor& moments) {
   return product_sum(at::mm(a, moments), a);
@@ -20,19 +38,32 @@ double energy_of(const at::Tensor& a, const at::Tensor& moments) {
 }  // namespace
 
 void Moments::add(const at::Tensor& x, const at::Tensor& z) {
-  const at::Tensor flat_z = z.reshape({-1, z.size(-1)}).to(at::kFloat);
-  const at::Tensor e = flat_z - x.reshape({-1, x.size(-1)}).to(at::kFloat);
-  const auto accumulate = [](at::Tensor& sum, const at::Tensor& a,
-                             const at::Tensor& b) {
-    if (sum.defined())
-      sum.addmm_(a.t(), b);
-    else
-      sum = at::mm(a.t(), b);
-  };
-  accumulate(compressed, flat_z, flat_z);
-  accumulate(drift_cross, e, flat_z);
+  const at::Tensor rows = token_rows(z);
+  const at::Tensor e = rows - token_rows(x);
+  add(z);
+  accumulate(drift_cross, e, rows);
   accumulate(drift, e, e);
-  tokens += static_cast<double>(flat_z.size(0));
+  accumulate(drift_sum, e);
+}
+
+void Moments::add(const at::Tensor& z) {
+  const at::Tensor rows = token_rows(z);
+  accumulate(compressed, rows, rows);
+  accumulate(sum, rows);
+  tokens += static_cast<double>(rows.size(0));
+}
+
+Moments Moments::centred() const {
+  Moments out = *this;
+  const auto about = [&](const at::Tensor& moments, const at::Tensor& a,
+                         const at::Tensor& b) {
+    return at::addr(moments, a, b, 1, -1 / tokens);
+  };
+  out.compressed = about(compressed, sum, sum);
+  if (!has_drift()) return out;
+  out.drift_cross = about(drift_cross, drift_sum, sum);
+  out.drift = about(drift, drift_sum, drift_sum);
+  return out;
 }
 
 std::size_t held_out_batches(std::size_t batches) {
@@ -49,19 +80,26 @@ SplitMoments split_moments(
   for (std::size_t i = 0; i < batches; ++i) {
     check_interrupted();
     const auto [x, z] = inputs(i);
-    (i < fitted ? out.fit : out.held_out).add(x, z);
+    Moments& moments = i < fitted ? out.fit : out.held_out;
+    if (x.defined())
+      moments.add(x, z);
+    else
+      moments.add(z);
   }
   if (out.held_out.empty()) out.held_out = out.fit;
   return out;
 }
 
 SplitMoments collect_moments(const Model& model, const BlockVisit& visit,
-                             const Block& working, Site site) {
+                             const Block& working, Site site, Streams streams) {
   // Both streams over one batch at a time: nothing larger is kept.
   return split_moments(visit.original_input.size(), [&](std::size_t i) {
     return std::pair(
-        site_input(model, visit.original, visit.layer, visit.original_input[i],
-                   visit.original_contexts[i], site),
+        streams == Streams::kCompressed
+            ? at::Tensor()
+            : site_input(model, visit.original, visit.layer,
+                         visit.original_input[i], visit.original_contexts[i],
+                         site),
         site_input(model, working, visit.layer, visit.compressed_input[i],
                    visit.compressed_contexts[i], site));
   });
@@ -70,19 +108,23 @@ SplitMoments collect_moments(const Model& model, const BlockVisit& visit,
 LayerError::LayerError(const at::Tensor& original, const Moments& moments)
     : original_(original),
       compressed_(moments.compressed),
-      drift_(at::mm(original, moments.drift_cross)),
-      drift_energy_(energy_of(original, moments.drift)),
+      drift_(moments.has_drift() ? at::mm(original, moments.drift_cross)
+                                 : at::Tensor()),
+      drift_energy_(moments.has_drift() ? energy_of(original, moments.drift)
+                                        : 0),
       energy_(energy_of(original, moments.original())) {}
 
 double LayerError::relative(const at::Tensor& changed) const {
   const at::Tensor change = changed - original_;
-  const double error = drift_energy_ + 2 * product_sum(drift_, change) +
-                       energy_of(change, compressed_);
+  double error = energy_of(change, compressed_);
+  if (drift_.defined())
+    error += drift_energy_ + 2 * product_sum(drift_, change);
   return energy_ > 0 ? std::max(0.0, error) / energy_ : 0;
 }
 
 at::Tensor LayerError::half_gradient(const at::Tensor& changed) const {
-  return at::mm(changed - original_, compressed_) + drift_;
+  const at::Tensor half = at::mm(changed - original_, compressed_);
+  return drift_.defined() ? half + drift_ : half;
 }
 
 at::Tensor solve_spd(const at::Tensor& matrix, const at::Tensor& right) {

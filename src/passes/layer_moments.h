@@ -17,20 +17,30 @@
 
 namespace autoglm {
 
-/// Sums over tokens; [in, in] fp32 on the model's device.
+/// Sums over tokens; [in, in] fp32 on the model's device. Of one stream alone
+/// there is no drift: its tensors are undefined and count as zeros.
 struct Moments {
   at::Tensor compressed;   // Szz
   at::Tensor drift_cross;  // Sez: rows of the drift, columns of Z
   at::Tensor drift;        // See
+  at::Tensor sum;          // of Z [in]
+  at::Tensor drift_sum;    // of E [in]
   double tokens = 0;
 
   /// x, z: [..., in].
   void add(const at::Tensor& x, const at::Tensor& z);
+  /// Of one stream: X = Z.
+  void add(const at::Tensor& z);
   bool empty() const { return tokens == 0; }
-  at::Tensor cross() const { return compressed - drift_cross; }  // Sxz
-  at::Tensor original() const {                                  // Sxx
-    return cross() - drift_cross.t() + drift;
+  bool has_drift() const { return drift.defined(); }
+  at::Tensor cross() const {  // Sxz
+    return has_drift() ? compressed - drift_cross : compressed;
   }
+  at::Tensor original() const {  // Sxx
+    return has_drift() ? cross() - drift_cross.t() + drift : compressed;
+  }
+  /// About the means, which a bias can make up for.
+  Moments centred() const;
 };
 
 /// For fitting, and for judging the fit on data it did not see.
@@ -44,16 +54,20 @@ struct SplitMoments {
 std::size_t held_out_batches(std::size_t batches);
 
 /// The moments of batches 0 .. batches - 1; `inputs` gives what a batch is in
-/// both streams, {x, z}, and is asked once for each, in order.
+/// both streams, {x, z}, and is asked once for each, in order. Undefined x:
+/// moments of one stream.
 SplitMoments split_moments(
     std::size_t batches,
     const std::function<std::pair<at::Tensor, at::Tensor>(std::size_t)>&
         inputs);
 
+enum class Streams { kBoth, kCompressed };
+
 /// Runs `visit.original` and `working` (the block as compressed so far, with
-/// the site's input width unchanged) over their streams.
+/// the site's input width unchanged) over their streams, or the latter alone.
 SplitMoments collect_moments(const Model& model, const BlockVisit& visit,
-                             const Block& working, Site site);
+                             const Block& working, Site site,
+                             Streams streams = Streams::kBoth);
 
 /// || W X - V Z ||^2 for one W and many V: what does not depend on V is
 /// computed once. W, V: fp32 [out, in].
@@ -71,7 +85,7 @@ class LayerError {
  private:
   at::Tensor original_;    // W
   at::Tensor compressed_;  // Szz
-  at::Tensor drift_;       // W Sez
+  at::Tensor drift_;       // W Sez; undefined: no drift
   double drift_energy_ = 0;
   double energy_ = 0;
 };

@@ -21,6 +21,7 @@ struct BlockVisit {
   std::int64_t layer;
   const Block& original;           // before this pass
   const Stream& original_input;    // what the original model feeds it
+  const Stream& original_output;   // what it makes of that
   const Stream& compressed_input;  // what the model compressed so far feeds it
   const Contexts& original_contexts;
   const Contexts& compressed_contexts;

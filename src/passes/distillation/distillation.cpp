@@ -25,6 +25,7 @@
 #include "autoglm/model/forward.h"
 #include "autoglm/passes/pass.h"
 #include "passes/distillation/student.h"
+#include "passes/head_divergence.h"
 
 namespace autoglm::passes {
 namespace {
@@ -82,10 +83,6 @@ class Distillation final : public Pass {
  private:
   Options options_;
 };
-
-// Logits are made for few positions at a time: 32 M elements, whatever the
-// vocabulary.
-constexpr std::int64_t kLogitElements = std::int64_t{1} << 25;
 
 class Trainer {
  public:
@@ -162,26 +159,8 @@ double Trainer::loss(const Model& model, const at::Tensor& ids_in,
   // there is then sent through the blocks at once.
   at::Tensor leaf = x.detach();
   if (learn) leaf.requires_grad_(true);
-  const std::int64_t step =
-      std::max<std::int64_t>(1, kLogitElements / model.architecture.vocabulary);
-  const double t = options_.temperature;
-  double sum = 0;
-  for (std::int64_t p = 0; p < x.size(0); p += step) {
-    const std::int64_t n = std::min(step, x.size(0) - p);
-    at::Tensor log_q;
-    {
-      const at::NoGradGuard no_grad;
-      log_q = at::log_softmax(
-          head_forward(original_, taught.narrow(0, p, n)).to(at::kFloat) / t,
-          -1);
-    }
-    const at::Tensor log_p = at::log_softmax(
-        head_forward(model, leaf.narrow(0, p, n)).to(at::kFloat) / t, -1);
-    const at::Tensor part = (log_q.exp() * (log_q - log_p)).sum() *
-                            (t * t / static_cast<double>(x.size(0)));
-    if (learn) part.backward();
-    sum += part.item<double>();
-  }
+  const double sum =
+      head_divergence(original_, taught, model, leaf, options_.temperature);
   if (learn && leaf.grad().defined()) x.backward(leaf.grad());
   if (!std::isfinite(sum))
     fail(ErrorKind::kNumeric,
