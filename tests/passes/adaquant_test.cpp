@@ -38,24 +38,6 @@ TEST_CASE("adaquant: the half gradient is autograd's of the squared error") {
                      v.grad(), 1e-3, 1e-2));
 }
 
-TEST_CASE("adaquant: gradients are those of LSQ, derived by hand") {
-  // One weight: Q = s (clamp(round(u)) - z). With the straight-through
-  // estimator dQ/du = s inside the range and 0 outside; dQ/dlog s = Q.
-  const Grid grid = {2, 1, true, at::kFloat};
-  for (const float u : {0.7f, 2.2f, 5.f, -1.f}) {
-    at::Tensor codes = at::full({1, 1}, u).requires_grad_(true);
-    at::Tensor log_scale = at::full({1, 1}, 0.5f).requires_grad_(true);
-    const at::Tensor zero = at::full({1, 1}, 2.f);
-    const at::Tensor q = soft_dequantize(codes, log_scale, zero, grid);
-    q.sum().backward();
-    const bool inside = std::nearbyint(u) >= 0 && std::nearbyint(u) <= 3;
-    CHECK(codes.grad().item<float>() ==
-          Approx(inside ? std::exp(0.5f) : 0.f).epsilon(1e-5));
-    CHECK(log_scale.grad().item<float>() ==
-          Approx(q.item<float>()).epsilon(1e-5));
-  }
-}
-
 TEST_CASE("adaquant: with everything off it is nearest rounding, bit for bit") {
   const at::Tensor w = at::randn({8, 32});
   const at::Tensor x = correlated(100, 32);
@@ -65,7 +47,7 @@ TEST_CASE("adaquant: with everything off it is nearest rounding, bit for bit") {
   off.scale_search = false;
   off.error_feedback = false;
   off.sweeps = 0;
-  const AdaquantResult result = adaquant(w, grid, moments_of(x, x), off);
+  const AdaquantResult result = adaquant(w, {}, grid, moments_of(x, x), off);
   const GridFit fit = fit_min_max(w, grid);
   CHECK(at::equal(result.rounded.codes.to(at::kFloat),
                   nearest_codes(w, fit, grid)));
@@ -81,7 +63,7 @@ TEST_CASE("adaquant: held-out error never rises, and falls where it can") {
       const at::Tensor x = correlated(600, 64);
       const at::Tensor z = x + at::randn({600, 64}) * 0.05;
       const AdaquantResult result = adaquant(
-          w, {bits, 32, symmetric, at::kBFloat16}, moments_of(x, z), {});
+          w, {}, {bits, 32, symmetric, at::kBFloat16}, moments_of(x, z), {});
       CHECK(result.error <= result.error_start);
       CHECK(result.error_start <= result.error_rtn);
       CHECK(result.error < 0.9 * result.error_rtn);
@@ -92,7 +74,7 @@ TEST_CASE("adaquant: descent and learning improve on error feedback") {
   const at::Tensor w = at::randn({32, 64});
   const at::Tensor x = correlated(2000, 64);
   const AdaquantResult result =
-      adaquant(w, {3, 32, true, at::kBFloat16}, moments_of(x, x), {});
+      adaquant(w, {}, {3, 32, true, at::kBFloat16}, moments_of(x, x), {});
   CHECK(result.error_descent < 0.97 * result.error_start);
   CHECK(result.error < result.error_descent);
 }
@@ -106,7 +88,7 @@ TEST_CASE("adaquant: learning improves on nearest rounding by itself") {
   options.sweeps = 0;
   options.code_rate = 0.02;
   const AdaquantResult result =
-      adaquant(w, {3, 32, true, at::kBFloat16}, moments_of(x, x), options);
+      adaquant(w, {}, {3, 32, true, at::kBFloat16}, moments_of(x, x), options);
   CHECK(result.error < 0.7 * result.error_rtn);
 }
 
@@ -114,10 +96,27 @@ TEST_CASE("adaquant: a matrix of zeros and inputs of zeros do no harm") {
   const at::Tensor zero = at::zeros({4, 16});
   const at::Tensor x = correlated(50, 16);
   const Grid grid = {4, 16, true, at::kBFloat16};
-  const AdaquantResult nothing = adaquant(zero, grid, moments_of(x, x), {});
+  const AdaquantResult nothing = adaquant(zero, {}, grid, moments_of(x, x), {});
   CHECK(dequantize(nothing.rounded, grid).abs().max().item<float>() == 0.f);
   const at::Tensor silent = at::zeros({50, 16});
   const AdaquantResult result =
-      adaquant(at::randn({4, 16}), grid, moments_of(silent, silent), {});
+      adaquant(at::randn({4, 16}), {}, grid, moments_of(silent, silent), {});
   CHECK(at::isfinite(dequantize(result.rounded, grid)).all().item<bool>());
+}
+
+TEST_CASE("adaquant: the bias takes what rounding adds on average") {
+  const at::Tensor w = at::randn({16, 64});
+  const at::Tensor bias = at::randn({16});
+  const at::Tensor x = correlated(3000, 64) + 2;  // inputs with a mean
+  const Grid grid = {2, 32, true, at::kBFloat16};
+  AdaquantOptions options;
+  options.iterations = 5;
+  const SplitMoments moments = moments_of(x, x);
+  const AdaquantResult result = adaquant(w, bias, grid, moments, options);
+  const at::Tensor q = dequantize(result.rounded, grid);
+  const auto error = [&](const at::Tensor& b) {
+    return (at::mm(x, (q - w).t()) + (b - bias)).square().mean().item<double>();
+  };
+  CHECK(error(result.bias) < 0.9 * error(bias));
+  CHECK_FALSE(adaquant(w, {}, grid, moments, options).bias.defined());
 }

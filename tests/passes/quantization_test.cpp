@@ -1,3 +1,6 @@
+#include <cmath>
+#include <set>
+
 #include "tests/passes/pass_runs.h"
 #include "tests/support/throws.h"
 
@@ -150,4 +153,108 @@ TEST_CASE("quantization: a second time it is refused") {
   CHECK(test::error_of(ErrorKind::kConfig, [&] {
           run_pass("quantization", "{method: rtn}", once);
         }).find("is already int8 channel symmetric") != std::string::npos);
+}
+
+TEST_CASE("quantization: with all learning off adaquant is rtn bit for bit") {
+  const Model start = test::tiny_model();
+  const auto rounded = [&](const std::string& method) {
+    return test::checksum(
+        run_pass("quantization",
+                 "{bits: 3, group_size: 16, iterations: 0, sweeps: 0, "
+                 "scale_search: false, error_feedback: false, " +
+                     method + "}",
+                 start)
+            .model);
+  };
+  const double nearest = rounded("method: rtn");
+  CHECK(rounded("method: adaquant, mode: layer") == nearest);
+  CHECK(rounded("method: adaquant, mode: block") == nearest);
+}
+
+TEST_CASE("quantization: a block that learns is never worse than its start") {
+  for (const std::string optimizer : {"adam", "sign"}) {
+    INFO(optimizer);
+    const auto run =
+        run_pass("quantization",
+                 "{bits: 2, group_size: 16, mode: block, iterations: 40, "
+                 "scale_search: false, error_feedback: false, sweeps: 0, "
+                 "optimizer: " +
+                     optimizer + "}",
+                 test::tiny_model());
+    double start = 0, end = 0;
+    for (const Json& block : run.notes.at("blocks")) {
+      INFO(block.dump());
+      CHECK(block["loss"] <= block["loss_start"]);
+      start += block["loss_start"].get<double>();
+      end += block["loss"].get<double>();
+    }
+    CHECK(end < start);
+    CHECK_NOTHROW(verify_model(run.model));
+  }
+}
+
+TEST_CASE("quantization: blocks learn in every family") {
+  for (const std::string& family : test::tiny_families()) {
+    INFO(family);
+    const auto run = run_pass(
+        "quantization",
+        "{bits: 3, group_size: 8, mode: block, iterations: 4, end_to_end: 2}",
+        test::tiny_model(family));
+    CHECK_NOTHROW(verify_model(run.model));
+    const Json& end = run.notes.at("end_to_end");
+    CHECK(end["kl"] <= end["kl_start"]);
+  }
+}
+
+TEST_CASE("quantization: steps at the end lower the divergence they see") {
+  const auto run = run_pass(
+      "quantization",
+      "{bits: 2, group_size: 16, iterations: 0, sweeps: 0, end_to_end: 40, "
+      "scale_search: false, error_feedback: false, end_to_end_rate: 0.01}",
+      test::tiny_model());
+  const Json& end = run.notes.at("end_to_end");
+  INFO(end.dump());
+  CHECK(end["kl"].get<double>() < 0.98 * end["kl_start"].get<double>());
+}
+
+TEST_CASE("quantization: overrides and ignore change single matrices") {
+  const Model model =
+      run_pass("quantization",
+               "{bits: 4, group_size: 16, method: rtn, ignore: ['*.up'], "
+               "overrides: [{layers: ['*.down'], bits: 8, group_size: 8, "
+               "symmetric: false}, {layers: [layers.1.*], method: mse}]}",
+               test::tiny_model())
+          .model;
+  CHECK(describe(model.blocks[0].mlp.down.weight) == "int8 g8 asymmetric");
+  CHECK(describe(model.blocks[1].attention.query.weight) ==
+        "int4 g16 symmetric");
+  for (const NamedLinear& linear : named_linears(model))
+    if (linear.name.ends_with(".up"))
+      CHECK(describe(weight_of(model, linear.name)) == "dense bf16");
+}
+
+TEST_CASE("quantization: widths by layer keep the average that was asked") {
+  const auto run = run_pass("quantization",
+                            "{bits: auto, average_bits: 5, group_size: 16, "
+                            "method: mse}",
+                            test::tiny_model());
+  CHECK(run.notes.at("allocation")["average_bits"].get<double>() <= 5.0);
+  std::set<std::int64_t> widths;
+  for (const Json& matrix : run.notes.at("matrices"))
+    widths.insert(matrix["bits"].get<std::int64_t>());
+  CHECK(widths.size() >= 1);
+  CHECK(test::error_of(ErrorKind::kConfig, [] {
+          run_pass("quantization", "{bits: auto}", test::tiny_model());
+        }) == "quantization: bits: auto needs average_bits or max_size");
+}
+
+TEST_CASE("quantization: NaN in a weight is a clear error") {
+  Model start = test::tiny_model();
+  at::Tensor broken =
+      to_dense(start.blocks[1].mlp.down.weight, at::kBFloat16).clone();
+  broken[0][0] = std::nanf("");
+  start.blocks[1].mlp.down.weight = DenseWeight{broken};
+  CHECK(test::error_of(ErrorKind::kNumeric, [&] {
+          run_pass("quantization", "{method: rtn}", start);
+        }) == "quantization: layers.1.mlp.down holds NaN or infinity");
 }

@@ -5,23 +5,21 @@
 
 #include <cmath>
 #include <numbers>
+#include <optional>
 #include <vector>
 
-#include "autoglm/core/error.h"
+#include "passes/quantization/descent.h"
+#include "passes/quantization/error_feedback.h"
+#include "passes/quantization/learned.h"
 
 namespace autoglm {
 namespace {
 
-// Straight through: the value of `to`, the gradient of `from`.
-at::Tensor through(const at::Tensor& from, const at::Tensor& to) {
-  return from + (to - from).detach();
-}
-
 // What all rows of a matrix share.
 struct Shared {
   const SplitMoments& moments;
-  at::Tensor ideal;     // W times this is the unrounded optimum; or undefined
-  at::Tensor feedback;  // feedback_factor(); or undefined
+  at::Tensor ideal;  // W times this is the unrounded optimum; or undefined
+  std::optional<Feedback> feedback;
 };
 
 Shared prepare(const SplitMoments& moments, const AdaquantOptions& options) {
@@ -37,7 +35,7 @@ Shared prepare(const SplitMoments& moments, const AdaquantOptions& options) {
                   .t()
                   .to(at::kFloat)
                   .contiguous();
-  out.feedback = feedback_factor(fit.compressed);
+  out.feedback = make_feedback(fit.compressed);
   return out;
 }
 
@@ -94,8 +92,8 @@ void Fitter::start(const AdaquantOptions& options) {
       fit = fit_least_error(base, moments.compressed.diagonal(), grid_);
       consider({nearest_codes(base, fit, grid_), fit});
     }
-    if (shared_.feedback.defined())
-      consider({feedback_codes(base, fit, grid_, shared_.feedback), fit});
+    if (shared_.feedback)
+      consider(round_with_feedback(base, fit, grid_, *shared_.feedback));
   }
 }
 
@@ -113,28 +111,19 @@ void Fitter::descend(Rounded from, std::int64_t sweeps) {
 
 void Fitter::learn(const AdaquantOptions& options,
                    const std::function<void()>& tick) {
-  const at::AutoGradMode with_gradients(true);
-  const GridFit fit = best_.fit;
-  const Moments& moments = shared_.moments.fit;
-  at::Tensor codes = best_.codes.detach().clone().requires_grad_(true);
-  at::Tensor log_scales =
-      fit.scales.log().detach().clone().requires_grad_(true);
-  std::vector<torch::optim::OptimizerParamGroup> groups;
-  for (const at::Tensor& parameter : {codes, log_scales})
-    groups.emplace_back(std::vector<at::Tensor>{parameter},
-                        std::make_unique<torch::optim::AdamOptions>(1e-3));
-  torch::optim::Adam adam(groups, torch::optim::AdamOptions(1e-3));
+  Rounded start = best_;
+  start.positions = at::Tensor();
+  LearnedMatrix learned(start, grid_);
+  torch::optim::Adam adam(
+      std::vector<torch::optim::OptimizerParamGroup>{
+          {std::vector<at::Tensor>{learned.moves()}},
+          {learned.zeros().defined()
+               ? std::vector<at::Tensor>{learned.log_scales(), learned.zeros()}
+               : std::vector<at::Tensor>{learned.log_scales()}}},
+      torch::optim::AdamOptions(1e-3));
   // In units of the target's energy: Adam's steps do not depend on the loss's
   // scale, but its epsilon does.
-  const double energy =
-      (at::mm(weight_, moments.compressed) * weight_).sum().item<double>() +
-      1e-30;
-  const auto stored = [&] {
-    return Rounded{
-        codes.detach().round().clamp(0, static_cast<double>(grid_.levels())),
-        {log_scales.detach().exp().to(grid_.scale_dtype).to(at::kFloat),
-         fit.zeros}};
-  };
+  const double energy = fitted_.energy() + 1e-30;
   for (std::int64_t step = 0; step < options.iterations; ++step) {
     tick();
     const double share =
@@ -142,37 +131,35 @@ void Fitter::learn(const AdaquantOptions& options,
     const double factor = 0.5 * (1 + std::cos(std::numbers::pi * share));
     adam.param_groups()[0].options().set_lr(options.code_rate * factor);
     adam.param_groups()[1].options().set_lr(options.scale_rate * factor);
-    adam.zero_grad();
-    const at::Tensor soft =
-        soft_dequantize(codes, log_scales, fit.zeros, grid_);
-    soft.backward(fitted_.half_gradient(soft.detach()) * (2 / energy));
+    const at::Tensor value = learned.value();
+    learned.set_gradients(fitted_.half_gradient(value) * (2 / energy), value);
     adam.step();
-    if (step % 20 == 19) consider(stored());
+    learned.settle();
+    if (step % 20 == 19) consider(learned.rounded());
   }
-  consider(stored());
-  descend(stored(), options.sweeps);
+  consider(learned.rounded());
+  descend(learned.rounded(), options.sweeps);
+}
+
+// The best bias [out] for `rounded` in place of `bias`, on the fitted tokens.
+at::Tensor fitted_bias(const at::Tensor& weight, const at::Tensor& bias,
+                       const at::Tensor& quantized, const Moments& moments) {
+  at::Tensor shift = at::mv(weight - quantized, moments.sum);
+  if (moments.has_drift()) shift = shift - at::mv(weight, moments.drift_sum);
+  return bias.to(at::kFloat) + shift / moments.tokens;
 }
 
 }  // namespace
 
-at::Tensor soft_dequantize(const at::Tensor& codes,
-                           const at::Tensor& log_scales,
-                           const at::Tensor& zeros, const Grid& grid) {
-  const at::Tensor rounded = through(codes, codes.round())
-                                 .clamp(0, static_cast<double>(grid.levels()));
-  const at::Tensor scales = log_scales.exp();
-  const at::Tensor stored =
-      through(scales, scales.to(grid.scale_dtype).to(at::kFloat));
-  return ((in_groups(rounded, grid) - zeros.unsqueeze(-1)) *
-          stored.unsqueeze(-1))
-      .view_as(codes);
-}
-
-AdaquantResult adaquant(const at::Tensor& weight, const Grid& grid,
-                        const SplitMoments& moments,
+AdaquantResult adaquant(const at::Tensor& weight, const at::Tensor& bias,
+                        const Grid& grid, const SplitMoments& given,
                         const AdaquantOptions& options,
                         const std::function<void()>& tick) {
   const at::NoGradGuard no_grad;
+  const bool learns_bias = bias.defined() && options.iterations > 0;
+  const SplitMoments moments =
+      learns_bias ? SplitMoments{given.fit.centred(), given.held_out.centred()}
+                  : given;
   const Shared shared = prepare(moments, options);
   AdaquantResult out;
   double energy = 0;
@@ -193,6 +180,11 @@ AdaquantResult adaquant(const at::Tensor& weight, const Grid& grid,
     for (double* error :
          {&out.error_rtn, &out.error_start, &out.error_descent, &out.error})
       *error /= energy;
+  out.bias = bias;
+  if (learns_bias)
+    out.bias = fitted_bias(weight.to(at::kFloat), bias,
+                           dequantize(out.rounded, grid), given.fit)
+                   .to(bias.scalar_type());
   return out;
 }
 

@@ -22,7 +22,8 @@ struct Grid {
 };
 
 /// Scales and zero points of a matrix [out, in]; both [out, groups] fp32. The
-/// scales are already values of scale_dtype, so that packing changes nothing.
+/// scales are storable (below), so that packing changes nothing. A negative
+/// scale turns the grid over: its odd code is then a positive value.
 struct GridFit {
   at::Tensor scales;
   at::Tensor zeros;
@@ -33,7 +34,14 @@ struct GridFit {
 struct Rounded {
   at::Tensor codes;
   GridFit fit;
+  /// What was rounded to the codes, in grid steps; for learning to start from.
+  /// Undefined: the codes themselves.
+  at::Tensor positions = {};
 };
+
+/// The nearest scales that bf16 and fp16 hold both, fp32: no format and no
+/// transcoding changes them. Sizes from 2^-17 to 65280; 0 becomes 1.
+at::Tensor storable_scales(const at::Tensor& scales);
 
 /// [out, in] -> [out, groups, group_size].
 at::Tensor in_groups(const at::Tensor& matrix, const Grid& grid);
@@ -44,35 +52,19 @@ at::Tensor in_groups(const at::Tensor& matrix, const Grid& grid);
 /// (max - min) / (2^b - 1) with 0 inside the range, zero = round(-min / scale).
 GridFit fit_min_max(const at::Tensor& weight, const Grid& grid);
 
-/// Searches shrunken ranges per group for the least squared error, weighted by
-/// `importance` [in] (mean square of each input), or evenly if undefined.
+/// Searches shrunken ranges per group, in both directions where the grid is
+/// symmetric and coarse, for the least squared error, weighted by `importance`
+/// [in] (mean square of each input), or evenly if undefined.
 GridFit fit_least_error(const at::Tensor& weight, const at::Tensor& importance,
+                        const Grid& grid);
+
+/// weight / scale + zero, fp32 [out, in]: where a weight lies on its grid.
+at::Tensor positions_of(const at::Tensor& weight, const GridFit& fit,
                         const Grid& grid);
 
 /// Nearest codes, fp32 [out, in].
 at::Tensor nearest_codes(const at::Tensor& weight, const GridFit& fit,
                          const Grid& grid);
-
-/// The upper Cholesky factor of the inverse of `moments` [in, in], dampened by
-/// 1 % of its mean diagonal: row k holds how the error of column k spreads over
-/// the later ones. Undefined where there is none.
-at::Tensor feedback_factor(const at::Tensor& moments);
-
-/// Codes by error feedback (GPTQ, arXiv 2210.17323): column by column, the
-/// rounding error of one is put into the columns not yet rounded.
-at::Tensor feedback_codes(const at::Tensor& weight, const GridFit& fit,
-                          const Grid& grid, const at::Tensor& factor);
-
-/// One sweep of coordinate descent over the codes: each column in turn moves to
-/// its best codes with all others held. `moments`: Szz [in, in]; `gradient`:
-/// half the gradient at `rounded` [out, in], kept up to date. True if any code
-/// changed. The loss never rises.
-bool descend_codes(Rounded& rounded, const Grid& grid,
-                   const at::Tensor& moments, at::Tensor& gradient);
-
-/// The same over the scales, group by group, in their storage type.
-bool descend_scales(Rounded& rounded, const Grid& grid,
-                    const at::Tensor& moments, at::Tensor& gradient);
 
 /// (codes - zeros) * scales, fp32 [out, in].
 at::Tensor dequantize(const Rounded& rounded, const Grid& grid);

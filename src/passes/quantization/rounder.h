@@ -1,6 +1,7 @@
-// Rounds the matrices of one model, one at a time, and keeps the notes.
+// Rounds matrices one at a time by their scheme, and keeps the notes.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -8,34 +9,71 @@
 #include "autoglm/core/json.h"
 #include "autoglm/core/progress.h"
 #include "autoglm/model/weight.h"
+#include "passes/layer_moments.h"
 #include "passes/quantization/adaquant.h"
+#include "passes/quantization/options.h"
 
 namespace autoglm {
 
+/// Learning steps for matrices of `bits`: as asked, or by the width.
+std::int64_t automatic_iterations(const QuantizationOptions& options, int bits);
+
 class Rounder {
  public:
-  /// The grid of every matrix to round, by canonical name.
-  Rounder(const std::map<std::string, Grid>& grids, Progress& progress)
-      : grids_(grids), progress_(progress) {}
+  /// `schemes`: of every matrix to round, by canonical name.
+  Rounder(const std::map<std::string, Scheme>& schemes,
+          const QuantizationOptions& options, Progress& progress)
+      : schemes_(schemes), options_(options), progress_(progress) {}
 
-  bool wants(const std::string& name) const { return grids_.contains(name); }
+  bool wants(const std::string& name) const { return schemes_.contains(name); }
+  const Scheme& scheme(const std::string& name) const {
+    return schemes_.at(name);
+  }
+  /// Does its method look at the inputs?
+  bool wants_inputs(const std::string& name) const {
+    return wants(name) && scheme(name).method != "rtn";
+  }
+  /// Does it learn together with its block?
+  bool learns_by_block(const std::string& name) const {
+    return wants(name) && scheme(name).method == "adaquant" &&
+           options_.mode == "block";
+  }
+  /// Does it make up for the drift between the streams?
+  bool fits_drift(const std::string& name) const {
+    return wants(name) && scheme(name).method == "adaquant" &&
+           options_.error_feedback;
+  }
+  bool learns_alone(const std::string& name) const {
+    return wants(name) && scheme(name).method == "adaquant" &&
+           options_.mode == "layer";
+  }
 
-  /// Without inputs: scales from the extremes, or searched evenly.
-  Weight round(const std::string& name, const Weight& weight, bool search);
+  /// Without inputs: scales from the extremes (rtn), or searched with the
+  /// weights `importance` [in] (may be undefined: evenly).
+  Rounded round(const std::string& name, const Linear& linear,
+                const at::Tensor& importance = {});
 
-  /// AdaQuant on the moments of the inputs.
-  Weight round(const std::string& name, const Weight& weight,
-               const SplitMoments& moments, const AdaquantOptions& options);
+  /// By its method on the moments of the inputs; what learns by block gets the
+  /// best start. Learning alone may also change `bias`, which is the linear's.
+  Rounded round(const std::string& name, const Linear& linear,
+                const SplitMoments& moments, at::Tensor& bias);
 
-  /// One entry per matrix: name, bits, group_size, errors.
-  Json take_notes() { return std::move(notes_); }
+  /// Adds to the notes of a matrix that was rounded.
+  void annotate(const std::string& name, const Json& facts);
+  void tick() { progress_.step(0); }
+
+  /// One entry per matrix: name, bits, group_size, symmetric, method, errors.
+  Json take_notes();
 
  private:
+  AdaquantOptions adaquant_options(const std::string& name) const;
   void note(const std::string& name, Json facts);
 
-  const std::map<std::string, Grid>& grids_;
+  const std::map<std::string, Scheme>& schemes_;
+  const QuantizationOptions& options_;
   Progress& progress_;
-  Json notes_ = Json::array();
+  std::vector<std::string> order_;
+  std::map<std::string, Json> notes_;
 };
 
 }  // namespace autoglm

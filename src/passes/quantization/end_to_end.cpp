@@ -1,0 +1,167 @@
+#include "passes/quantization/end_to_end.h"
+
+#include <ATen/core/grad_mode.h>
+#include <torch/optim/adam.h>
+
+#include <cmath>
+#include <numbers>
+#include <string>
+#include <vector>
+
+#include "autoglm/core/interrupt.h"
+#include "autoglm/core/rng.h"
+#include "autoglm/model/block_parts.h"
+#include "passes/head_divergence.h"
+#include "passes/layer_moments.h"
+#include "passes/quantization/learned_block.h"
+
+namespace autoglm {
+namespace {
+
+class EndToEnd {
+ public:
+  EndToEnd(const Model& model, const Model& original, const Stream& taught,
+           const PassContext& context, const EndToEndOptions& options);
+
+  std::size_t batches() const { return ids_.size(); }
+  std::vector<at::Tensor> parameters() const;
+  /// The divergence on one batch; with `learn` also every grad().
+  double divergence(std::size_t batch, bool learn);
+  /// The model as it would be stored.
+  Model stored() const;
+
+ private:
+  // The positions that predict text, [B, n, H].
+  at::Tensor text_part(const at::Tensor& x) const {
+    const std::int64_t first = std::max<std::int64_t>(0, prefix_ - 1);
+    return x.narrow(1, first, x.size(1) - 1 - first);
+  }
+
+  const Model& model_;
+  const Model& original_;
+  const Stream& taught_;
+  std::int64_t prefix_;
+  std::vector<at::Tensor> ids_;
+  std::vector<LearnedBlock> blocks_;
+  LearnedVector final_gain_;
+};
+
+EndToEnd::EndToEnd(const Model& model, const Model& original,
+                   const Stream& taught, const PassContext& context,
+                   const EndToEndOptions& options)
+    : model_(model),
+      original_(original),
+      taught_(taught),
+      prefix_(context.prefix),
+      final_gain_(model.final_norm.gain, LearnedVector::Unit::kEntry) {
+  const at::Tensor all = context.calibration.to(context.device);
+  for (std::int64_t at = 0; at < all.size(0); at += options.batch)
+    ids_.push_back(
+        all.narrow(0, at, std::min(options.batch, all.size(0) - at)));
+  for (const Block& block : model.blocks)
+    blocks_.push_back(LearnedBlock::scales_of(block));
+}
+
+std::vector<at::Tensor> EndToEnd::parameters() const {
+  std::vector<at::Tensor> out;
+  for (const LearnedBlock& block : blocks_)
+    for (const auto& parameters : {block.scales(), block.vectors()})
+      out.insert(out.end(), parameters.begin(), parameters.end());
+  out.push_back(final_gain_.moves());
+  return out;
+}
+
+double EndToEnd::divergence(std::size_t batch, bool learn) {
+  const at::NoGradGuard no_grad;
+  const at::Tensor& ids = ids_[batch];
+  AttentionContext context = attention_context(model_, ids);
+  // Inputs of all blocks, with what indexers of earlier ones selected.
+  std::vector<std::pair<at::Tensor, AttentionContext>> inputs;
+  at::Tensor x = embed(model_, model_.embedding, ids, context, at::kFloat);
+  for (std::size_t i = 0; i < blocks_.size(); ++i) {
+    check_interrupted();
+    if (learn) inputs.emplace_back(x, context);
+    x = block_forward(model_, blocks_[i].stored_values(),
+                      static_cast<std::int64_t>(i), x, context);
+  }
+  Model head = model_;
+  head.blocks.clear();
+  head.final_norm.gain = final_gain_.stored().to(at::kFloat).clone();
+  const at::Tensor states =
+      text_part(x).flatten(0, 1).clone().requires_grad_(learn);
+  head.final_norm.gain.requires_grad_(learn);
+  const double loss = head_divergence(
+      original_, text_part(taught_[batch]).flatten(0, 1), head, states);
+  if (!learn) return loss;
+  final_gain_.set_gradients(head.final_norm.gain.grad());
+  at::Tensor gradient = at::zeros_like(x);
+  text_part(gradient).copy_(states.grad().view_as(text_part(gradient)));
+  for (std::size_t i = blocks_.size(); i-- > 0;) {
+    check_interrupted();
+    auto& [input, at_input] = inputs[i];
+    at::Tensor leaf = input.detach().requires_grad_(i > 0);
+    blocks_[i].backward(
+        [&](const Block& leaves) {
+          return block_forward(model_, leaves, static_cast<std::int64_t>(i),
+                               leaf, at_input);
+        },
+        gradient);
+    if (i > 0) gradient = leaf.grad();
+  }
+  return loss;
+}
+
+Model EndToEnd::stored() const {
+  Model out = model_;
+  for (std::size_t i = 0; i < blocks_.size(); ++i)
+    out.blocks[i] = blocks_[i].packed();
+  out.final_norm.gain = final_gain_.stored();
+  return out;
+}
+
+}  // namespace
+
+void tune_end_to_end(Model& model, const Model& original, const Stream& taught,
+                     const PassContext& context, const EndToEndOptions& options,
+                     Json& note, const std::function<void()>& tick) {
+  const Model start_model = model;
+  EndToEnd learner(start_model, original, taught, context, options);
+  const std::size_t held = held_out_batches(learner.batches());
+  const std::size_t fitted = learner.batches() - held;
+  const auto judge = [&] {
+    const std::size_t first = held == 0 ? 0 : fitted;
+    double sum = 0;
+    for (std::size_t i = first; i < learner.batches(); ++i)
+      sum += learner.divergence(i, /*learn=*/false);
+    return sum / static_cast<double>(learner.batches() - first);
+  };
+  torch::optim::Adam adam(
+      learner.parameters(),
+      torch::optim::AdamOptions(options.rate).betas({0.9, 0.95}));
+  const double start = judge();
+  double best = start;
+  Rng rng(options.seed);
+  std::vector<std::int64_t> order;
+  const std::int64_t looks = std::max<std::int64_t>(1, options.steps / 5);
+  for (std::int64_t step = 0; step < options.steps; ++step) {
+    tick();
+    if (order.empty())
+      order = rng.permutation(static_cast<std::int64_t>(fitted));
+    const double share =
+        static_cast<double>(step) / static_cast<double>(options.steps);
+    adam.param_groups()[0].options().set_lr(
+        options.rate * 0.5 * (1 + std::cos(std::numbers::pi * share)));
+    learner.divergence(static_cast<std::size_t>(order.back()), /*learn=*/true);
+    order.pop_back();
+    adam.step();
+    if ((step + 1) % looks != 0 && step + 1 != options.steps) continue;
+    const double now = judge();
+    // Between equal models the fp32 sum is not exactly 0.
+    if (!(now < best - 1e-7)) continue;
+    best = now;
+    model = learner.stored();
+  }
+  note = {{"steps", options.steps}, {"kl_start", start}, {"kl", best}};
+}
+
+}  // namespace autoglm
