@@ -220,7 +220,7 @@ TEST_CASE("quantization: steps at the end lower the divergence they see") {
 TEST_CASE("quantization: overrides and ignore change single matrices") {
   const Model model =
       run_pass("quantization",
-               "{bits: 4, group_size: 16, method: rtn, ignore: ['*.up'], "
+               "{bits: 4, group_size: 16, method: rtn, ignore: ['*.gate_up'], "
                "overrides: [{layers: ['*.down'], bits: 8, group_size: 8, "
                "symmetric: false}, {layers: [layers.1.*], method: mse}]}",
                test::tiny_model())
@@ -229,7 +229,7 @@ TEST_CASE("quantization: overrides and ignore change single matrices") {
   CHECK(describe(model.blocks[1].attention.query.weight) ==
         "int4 g16 symmetric");
   for (const NamedLinear& linear : named_linears(model))
-    if (linear.name.ends_with(".up"))
+    if (linear.name.ends_with(".gate_up"))
       CHECK(describe(weight_of(model, linear.name)) == "dense bf16");
 }
 
