@@ -120,3 +120,22 @@ TEST_CASE("adaquant: the bias takes what rounding adds on average") {
   CHECK(error(result.bias) < 0.9 * error(bias));
   CHECK_FALSE(adaquant(w, {}, grid, moments, options).bias.defined());
 }
+
+TEST_CASE("adaquant: positions that come with codes round to these codes") {
+  const Grid grid = {3, 32, true, at::kBFloat16};
+  for (const std::int64_t sweeps : {0, 4}) {
+    INFO(sweeps << " sweeps");
+    AdaquantOptions options;
+    options.iterations = 0;
+    options.sweeps = sweeps;
+    const at::Tensor x = correlated(2000, 64);
+    const Rounded rounded =
+        adaquant(at::randn({32, 64}), {}, grid, moments_of(x, x), options)
+            .rounded;
+    const at::Tensor codes = rounded.codes.to(at::kFloat);
+    if (rounded.positions.defined())
+      CHECK(at::equal(rounded.positions.round().clamp(0, 7), codes));
+    // Error feedback alone keeps what it rounded; descent moves on from there.
+    CHECK(rounded.positions.defined() == (sweeps == 0));
+  }
+}

@@ -132,3 +132,17 @@ TEST_CASE("quantizer: the search turns a grid over for its odd code") {
   const at::Tensor error = dequantize({nearest_codes(w, fit, g), fit}, g) - w;
   CHECK(error.abs().max().item<float>() < 0.06f);
 }
+
+TEST_CASE("quantizer: positions of some parts alone are not joined") {
+  const Grid g = grid(4, 1 << 14, true);
+  const at::Tensor w = at::randn({1030, 1 << 15});  // two parts
+  int parts = 0;
+  const Rounded joined = by_rows(w, [&](const at::Tensor& rows) {
+    const GridFit fit = fit_min_max(rows, g);
+    Rounded part = {nearest_codes(rows, fit, g), fit};
+    if (++parts == 1) part.positions = positions_of(rows, fit, g);
+    return part;
+  });
+  CHECK(parts == 2);
+  CHECK_FALSE(joined.positions.defined());
+}

@@ -98,6 +98,7 @@ void Fitter::start(const AdaquantOptions& options) {
 }
 
 void Fitter::descend(Rounded from, std::int64_t sweeps) {
+  if (sweeps > 0) from.positions = at::Tensor();  // codes move on from them
   const Moments& moments = shared_.moments.fit;
   at::Tensor gradient = fitted_.half_gradient(dequantize(from, grid_));
   for (std::int64_t sweep = 0; sweep < sweeps; ++sweep) {

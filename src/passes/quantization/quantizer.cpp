@@ -114,7 +114,7 @@ Rounded by_rows(const at::Tensor& weight,
   }
   return {at::cat(codes),
           {at::cat(scales), at::cat(zeros)},
-          positions.empty() ? at::Tensor() : at::cat(positions)};
+          positions.size() == codes.size() ? at::cat(positions) : at::Tensor()};
 }
 
 QuantizedWeight pack(const Rounded& rounded, const Grid& grid) {
