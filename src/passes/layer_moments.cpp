@@ -70,6 +70,10 @@ std::size_t held_out_batches(std::size_t batches) {
   return batches < 2 ? 0 : std::max<std::size_t>(1, batches / 10);
 }
 
+std::size_t first_judged(std::size_t batches) {
+  return batches < 2 ? 0 : batches - held_out_batches(batches);
+}
+
 SplitMoments split_moments(
     std::size_t batches,
     const std::function<std::pair<at::Tensor, at::Tensor>(std::size_t)>&

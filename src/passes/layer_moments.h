@@ -52,6 +52,8 @@ struct SplitMoments {
 /// How many of `batches` batches are held out: the last tenth, at least one;
 /// with a single batch that one serves for both.
 std::size_t held_out_batches(std::size_t batches);
+/// The first batch that judges; all after it do too.
+std::size_t first_judged(std::size_t batches);
 
 /// The moments of batches 0 .. batches - 1; `inputs` gives what a batch is in
 /// both streams, {x, z}, and is asked once for each, in order. Undefined x:

@@ -4,11 +4,9 @@
 #include <torch/optim/adam.h>
 #include <torch/optim/sgd.h>
 
-#include <cmath>
 #include <memory>
 #include <vector>
 
-#include "autoglm/core/error.h"
 #include "autoglm/core/interrupt.h"
 #include "autoglm/core/rng.h"
 #include "passes/layer_moments.h"
@@ -93,11 +91,9 @@ Block tune_block(const Model& model, const BlockVisit& visit,
                  const std::function<void()>& tick) {
   const at::NoGradGuard no_grad;
   const std::size_t batches = visit.compressed_input.size();
-  const std::size_t held = held_out_batches(batches);
-  const std::size_t fitted = batches - held;
+  const std::size_t fitted = batches - held_out_batches(batches);
   const auto judge = [&](const Block& candidate) {
-    return held == 0 ? block_loss(model, visit, candidate, 0, batches)
-                     : block_loss(model, visit, candidate, fitted, batches);
+    return block_loss(model, visit, candidate, first_judged(batches), batches);
   };
   LearnedBlock learned(block, starts, options.vector_rate > 0);
   Steps steps(learned, options);

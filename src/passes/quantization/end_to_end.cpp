@@ -5,12 +5,10 @@
 
 #include <cmath>
 #include <numbers>
-#include <string>
 #include <vector>
 
 #include "autoglm/core/interrupt.h"
 #include "autoglm/core/rng.h"
-#include "autoglm/model/block_parts.h"
 #include "passes/head_divergence.h"
 #include "passes/layer_moments.h"
 #include "passes/quantization/learned_block.h"
@@ -126,10 +124,10 @@ void tune_end_to_end(Model& model, const Model& original, const Stream& taught,
                      Json& note, const std::function<void()>& tick) {
   const Model start_model = model;
   EndToEnd learner(start_model, original, taught, context, options);
-  const std::size_t held = held_out_batches(learner.batches());
-  const std::size_t fitted = learner.batches() - held;
+  const std::size_t fitted =
+      learner.batches() - held_out_batches(learner.batches());
   const auto judge = [&] {
-    const std::size_t first = held == 0 ? 0 : fitted;
+    const std::size_t first = first_judged(learner.batches());
     double sum = 0;
     for (std::size_t i = first; i < learner.batches(); ++i)
       sum += learner.divergence(i, /*learn=*/false);

@@ -106,10 +106,11 @@ struct QuantizationOptions {
           "adaquant, gptq: searched instead of full ranges");
     field("error_feedback", error_feedback,
           "adaquant: also start from error feedback (GPTQ)");
-    field("sweeps", sweeps,
-          "adaquant by layer: rounds of coordinate descent over codes and "
-          "scales, before and after Adam",
-          Range{0, 1000});
+    field(
+        "sweeps", sweeps,
+        "adaquant: rounds of coordinate descent over codes and scales, before "
+        "learning, by layer also after it",
+        Range{0, 1000});
     field("end_to_end", end_to_end,
           "adaquant: steps at the end that fit all scales and norms to the "
           "original's logits",
