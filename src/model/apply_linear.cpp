@@ -139,6 +139,10 @@ at::Tensor matching(const at::Tensor& tensor, at::ScalarType dtype) {
 at::Tensor apply_linear(const at::Tensor& x, const Weight& weight,
                         const at::Tensor& bias) {
   const at::Tensor own_bias = matching(bias, x.scalar_type());
+  if (own_bias.defined() && own_bias.dim() > 1) {
+    const at::Tensor y = apply_linear(x, weight, {});
+    return y + own_bias.view_as(y);
+  }
   if (const auto* dense = std::get_if<DenseWeight>(&weight)) {
     const at::Tensor& value = dense->value;
     if (value.scalar_type() == x.scalar_type() || value.is_meta())

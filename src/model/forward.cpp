@@ -128,13 +128,17 @@ at::Tensor site_input(const Model& model, const Block& block,
   return run_until(model, block, layer, x, own, site);
 }
 
+at::Tensor text_positions(const at::Tensor& x, std::int64_t prefix) {
+  const std::int64_t first = std::max<std::int64_t>(0, prefix - 1);
+  return x.narrow(1, first, x.size(1) - 1 - first);
+}
+
 at::Tensor text_states(const Model& model, const at::Tensor& ids,
                        std::int64_t prefix, at::ScalarType dtype) {
   AttentionContext context = attention_context(model, ids);
   const at::Tensor x = run_blocks(
       model, embed(model, model.embedding, ids, context, dtype), context, {});
-  const std::int64_t first = std::max<std::int64_t>(0, prefix - 1);
-  return x.narrow(1, first, ids.size(1) - 1 - first).flatten(0, 1);
+  return text_positions(x, prefix).flatten(0, 1);
 }
 
 at::Tensor final_hidden(const Model& model, const at::Tensor& x) {

@@ -106,3 +106,14 @@ TEST_CASE("weight: bytes are those of the tensors, words of forms are plain") {
   CHECK(std::string(linear_kernel(w, 100)) == "dequantize + gemm");
   CHECK(std::string(linear_kernel(w, 1)).find("packed ") == 0);
 }
+
+TEST_CASE("weight: a bias per token, and the gradient at the output") {
+  const at::Tensor x = at::randn({2, 3, 8});
+  const Weight weight = DenseWeight{at::randn({4, 8})};
+  const at::Tensor bias = at::randn({2, 3, 4}).requires_grad_(true);
+  const at::Tensor y = apply_linear(x, weight, bias);
+  CHECK(at::allclose(y, apply_linear(x, weight, {}) + bias));
+  const at::Tensor gradient = at::randn({2, 3, 4});
+  y.backward(gradient);
+  CHECK(at::equal(bias.grad(), gradient));
+}

@@ -53,10 +53,13 @@ at::Tensor site_input(const Model& model, const Block& block,
                       std::int64_t layer, const at::Tensor& x,
                       const AttentionContext& context, Site site);
 
-/// The residual stream after the last block, at the positions that predict
-/// text: [B * n, H]. ids: [B, T] with `prefix` tokens before each text; the
-/// last one of them predicts the first text token, the last text token predicts
-/// nothing.
+/// The positions of x [B, T, H] that predict text, a view [B, n, H]. There are
+/// `prefix` tokens before each text; the last one of them predicts the first
+/// text token, the last text token predicts nothing.
+at::Tensor text_positions(const at::Tensor& x, std::int64_t prefix);
+
+/// The residual stream after the last block at these positions: [B * n, H].
+/// ids: [B, T].
 at::Tensor text_states(const Model& model, const at::Tensor& ids,
                        std::int64_t prefix, at::ScalarType dtype);
 

@@ -82,7 +82,8 @@ at::Tensor to_dense(const Weight& weight, at::ScalarType dtype);
 at::Tensor select_rows(const Weight& weight, const at::Tensor& ids,
                        at::ScalarType dtype);
 
-/// x [..., in] -> [..., out] in x's dtype, plus `bias` [out] if defined. Few
+/// x [..., in] -> [..., out] in x's dtype, plus `bias` [out] if defined, or one
+/// per token [..., out], whose gradient is that at the output. Few
 /// rows on the CPU run through the packed kernel; many are dequantized first.
 /// Differentiable in x, and in a dense weight of x's dtype that asks for it.
 /// Where activations are rounded their gradient passes as if they were not,

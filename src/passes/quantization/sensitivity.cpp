@@ -47,7 +47,7 @@ class Judge {
   Judge(const Model& original, const at::Tensor& windows, std::int64_t prefix,
         const LogitLimits& limits)
       : original_(original),
-        first_(std::max<std::int64_t>(0, prefix - 1)),
+        prefix_(prefix),
         positions_at_once_(std::max<std::int64_t>(
             1, limits.at_once / original.architecture.vocabulary)) {
     const Border border = embedded(original, windows);
@@ -92,7 +92,7 @@ class Judge {
     AttentionContext context = border.contexts[batch];
     for (; layer < model.blocks.size(); ++layer)
       x = run_block(model, layer, x, context);
-    return x.narrow(1, first_, x.size(1) - 1 - first_).flatten(0, 1);
+    return text_positions(x, prefix_).flatten(0, 1);
   }
 
   // [n, H] -> log-probabilities [n, V].
@@ -109,7 +109,7 @@ class Judge {
   }
 
   const Model& original_;
-  std::int64_t first_, positions_at_once_;
+  std::int64_t prefix_, positions_at_once_;
   std::vector<at::Tensor> states_;  // of the original, by batch
   std::int64_t positions_ = 0;
   std::vector<at::Tensor> kept_;  // the original's predictions, by chunk
