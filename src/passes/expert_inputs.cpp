@@ -13,10 +13,8 @@ SplitMoments split_rows(const at::Tensor& x, const at::Tensor& z) {
   const std::int64_t fitted = z.size(0) - held_out;
   const auto add = [&](Moments& moments, std::int64_t first,
                        std::int64_t count) {
-    if (x.defined())
-      moments.add(x.narrow(0, first, count), z.narrow(0, first, count));
-    else
-      moments.add(z.narrow(0, first, count));
+    moments.add(x.defined() ? x.narrow(0, first, count) : at::Tensor(),
+                z.narrow(0, first, count));
   };
   SplitMoments out;
   add(out.fit, 0, fitted);

@@ -30,27 +30,25 @@ void accumulate(at::Tensor& sum, const at::Tensor& a) {
   sum = sum.defined() ? sum + total : total;
 }
 
-// tr(A S A')
-double energy_of(const at::Tensor& a, const at::Tensor& moments) {
-  return product_sum(at::mm(a, moments), a);
-}
-
 }  // namespace
 
-void Moments::add(const at::Tensor& x, const at::Tensor& z) {
-  const at::Tensor rows = token_rows(z);
-  const at::Tensor e = rows - token_rows(x);
-  add(z);
-  accumulate(drift_cross, e, rows);
+void Moments::add(const at::Tensor& x, const at::Tensor& z,
+                  const at::Tensor& weights) {
+  const at::Tensor share =
+      weights.defined() ? weights.reshape({-1, 1}).sqrt() : at::Tensor();
+  const auto weighed = [&](const at::Tensor& rows) {
+    return share.defined() ? rows * share : rows;
+  };
+  const at::Tensor rows = token_rows(z), own = weighed(rows);
+  accumulate(compressed, own, own);
+  accumulate(sum, weighed(own));
+  tokens += share.defined() ? weights.sum(at::kDouble).item<double>()
+                            : static_cast<double>(rows.size(0));
+  if (!x.defined()) return;
+  const at::Tensor e = weighed(rows - token_rows(x));
+  accumulate(drift_cross, e, own);
   accumulate(drift, e, e);
-  accumulate(drift_sum, e);
-}
-
-void Moments::add(const at::Tensor& z) {
-  const at::Tensor rows = token_rows(z);
-  accumulate(compressed, rows, rows);
-  accumulate(sum, rows);
-  tokens += static_cast<double>(rows.size(0));
+  accumulate(drift_sum, weighed(e));
 }
 
 Moments Moments::centred() const {
@@ -76,28 +74,33 @@ std::size_t first_judged(std::size_t batches) {
 
 SplitMoments split_moments(
     std::size_t batches,
-    const std::function<std::pair<at::Tensor, at::Tensor>(std::size_t)>&
-        inputs) {
+    const std::function<std::pair<at::Tensor, at::Tensor>(std::size_t)>& inputs,
+    const at::Tensor& weights) {
   const at::NoGradGuard no_grad;
   const std::size_t fitted = batches - held_out_batches(batches);
+  std::int64_t window = 0;
   SplitMoments out;
   for (std::size_t i = 0; i < batches; ++i) {
     check_interrupted();
     const auto [x, z] = inputs(i);
     Moments& moments = i < fitted ? out.fit : out.held_out;
-    if (x.defined())
-      moments.add(x, z);
-    else
-      moments.add(z);
+    at::Tensor own;
+    if (weights.defined()) {
+      const std::int64_t count = z.numel() / z.size(-1) / weights.size(1);
+      own = weights.narrow(0, window, count);
+      window += count;
+    }
+    moments.add(x, z, own);
   }
   if (out.held_out.empty()) out.held_out = out.fit;
   return out;
 }
 
 SplitMoments collect_moments(const Model& model, const BlockVisit& visit,
-                             const Block& working, Site site, Streams streams) {
+                             const Block& working, Site site, Streams streams,
+                             const at::Tensor& weights) {
   // Both streams over one batch at a time: nothing larger is kept.
-  return split_moments(visit.original_input.size(), [&](std::size_t i) {
+  const auto inputs = [&](std::size_t i) {
     return std::pair(
         streams == Streams::kCompressed
             ? at::Tensor()
@@ -106,11 +109,14 @@ SplitMoments collect_moments(const Model& model, const BlockVisit& visit,
                          site),
         site_input(model, working, visit.layer, visit.compressed_input[i],
                    visit.compressed_contexts[i], site));
-  });
+  };
+  return split_moments(visit.original_input.size(), inputs, weights);
 }
 
-LayerError::LayerError(const at::Tensor& original, const Moments& moments)
-    : original_(original),
+LayerError::LayerError(const at::Tensor& original, const Moments& moments,
+                       const at::Tensor& outputs)
+    : outputs_(outputs),
+      original_(original),
       compressed_(moments.compressed),
       drift_(moments.has_drift() ? at::mm(original, moments.drift_cross)
                                  : at::Tensor()),
@@ -118,11 +124,21 @@ LayerError::LayerError(const at::Tensor& original, const Moments& moments)
                                         : 0),
       energy_(energy_of(original, moments.original())) {}
 
+at::Tensor LayerError::weighed(const at::Tensor& matrix) const {
+  return outputs_.defined() ? at::mm(outputs_, matrix) : matrix;
+}
+
+// tr(S A M A')
+double LayerError::energy_of(const at::Tensor& matrix,
+                             const at::Tensor& moments) const {
+  return product_sum(weighed(at::mm(matrix, moments)), matrix);
+}
+
 double LayerError::relative(const at::Tensor& changed) const {
   const at::Tensor change = changed - original_;
   double error = energy_of(change, compressed_);
   if (drift_.defined())
-    error += drift_energy_ + 2 * product_sum(drift_, change);
+    error += drift_energy_ + 2 * product_sum(weighed(drift_), change);
   return energy_ > 0 ? std::max(0.0, error) / energy_ : 0;
 }
 

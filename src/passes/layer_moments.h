@@ -17,20 +17,21 @@
 
 namespace autoglm {
 
-/// Sums over tokens; [in, in] fp32 on the model's device. Of one stream alone
-/// there is no drift: its tensors are undefined and count as zeros.
+/// Sums over tokens, which may have weights; [in, in] fp32 on the model's
+/// device. Of one stream alone there is no drift: its tensors are undefined and
+/// count as zeros.
 struct Moments {
   at::Tensor compressed;   // Szz
   at::Tensor drift_cross;  // Sez: rows of the drift, columns of Z
   at::Tensor drift;        // See
   at::Tensor sum;          // of Z [in]
   at::Tensor drift_sum;    // of E [in]
-  double tokens = 0;
+  double tokens = 0;       // or the sum of their weights
 
-  /// x, z: [..., in].
-  void add(const at::Tensor& x, const at::Tensor& z);
-  /// Of one stream: X = Z.
-  void add(const at::Tensor& z);
+  /// x, z: [..., in]; x undefined: of one stream, X = Z. `weights` [...] fp32,
+  /// undefined: 1 each.
+  void add(const at::Tensor& x, const at::Tensor& z,
+           const at::Tensor& weights = {});
   bool empty() const { return tokens == 0; }
   bool has_drift() const { return drift.defined(); }
   at::Tensor cross() const {  // Sxz
@@ -57,11 +58,12 @@ std::size_t first_judged(std::size_t batches);
 
 /// The moments of batches 0 .. batches - 1; `inputs` gives what a batch is in
 /// both streams, {x, z}, and is asked once for each, in order. Undefined x:
-/// moments of one stream.
+/// moments of one stream. `weights` [windows, T] of all batches' tokens, in
+/// order; undefined: 1 each.
 SplitMoments split_moments(
     std::size_t batches,
-    const std::function<std::pair<at::Tensor, at::Tensor>(std::size_t)>&
-        inputs);
+    const std::function<std::pair<at::Tensor, at::Tensor>(std::size_t)>& inputs,
+    const at::Tensor& weights = {});
 
 enum class Streams { kBoth, kCompressed };
 
@@ -69,22 +71,31 @@ enum class Streams { kBoth, kCompressed };
 /// the site's input width unchanged) over their streams, or the latter alone.
 SplitMoments collect_moments(const Model& model, const BlockVisit& visit,
                              const Block& working, Site site,
-                             Streams streams = Streams::kBoth);
+                             Streams streams = Streams::kBoth,
+                             const at::Tensor& weights = {});
 
 /// || W X - V Z ||^2 for one W and many V: what does not depend on V is
-/// computed once. W, V: fp32 [out, in].
+/// computed once. W, V: fp32 [out, in]. With `outputs` S [out, out] (symmetric
+/// and positive definite; output_fisher.h) it is the trace of S times that, in
+/// energies too.
 class LayerError {
  public:
-  LayerError(const at::Tensor& original, const Moments& moments);
+  LayerError(const at::Tensor& original, const Moments& moments,
+             const at::Tensor& outputs = {});
 
   /// || W X ||^2.
   double energy() const { return energy_; }
   /// The error per || W X ||^2; 0 where that is 0.
   double relative(const at::Tensor& changed) const;
-  /// Half the gradient of the error in V: (V - W) Szz + W Sez, [out, in].
+  /// Half the gradient of the error in V, but for S, which would stand before
+  /// it: (V - W) Szz + W Sez, [out, in].
   at::Tensor half_gradient(const at::Tensor& changed) const;
 
  private:
+  at::Tensor weighed(const at::Tensor& matrix) const;  // S times it
+  double energy_of(const at::Tensor& matrix, const at::Tensor& moments) const;
+
+  at::Tensor outputs_;     // S; undefined: identity
   at::Tensor original_;    // W
   at::Tensor compressed_;  // Szz
   at::Tensor drift_;       // W Sez; undefined: no drift

@@ -73,8 +73,11 @@ TEST_CASE("adaquant: held-out error never rises, and falls where it can") {
 TEST_CASE("adaquant: descent and learning improve on error feedback") {
   const at::Tensor w = at::randn({32, 64});
   const at::Tensor x = correlated(2000, 64);
+  AdaquantOptions options;
+  options.sweeps = 4;
+  options.iterations = 200;
   const AdaquantResult result =
-      adaquant(w, {}, {3, 32, true, at::kBFloat16}, moments_of(x, x), {});
+      adaquant(w, {}, {3, 32, true, at::kBFloat16}, moments_of(x, x), options);
   CHECK(result.error_descent < 0.97 * result.error_start);
   CHECK(result.error < result.error_descent);
 }
@@ -83,6 +86,7 @@ TEST_CASE("adaquant: learning improves on nearest rounding by itself") {
   const at::Tensor w = at::randn({16, 64});
   const at::Tensor x = correlated(800, 64);
   AdaquantOptions options;
+  options.iterations = 200;
   options.scale_search = false;
   options.error_feedback = false;
   options.sweeps = 0;
@@ -102,6 +106,30 @@ TEST_CASE("adaquant: a matrix of zeros and inputs of zeros do no harm") {
   const AdaquantResult result =
       adaquant(at::randn({4, 16}), {}, grid, moments_of(silent, silent), {});
   CHECK(at::isfinite(dequantize(result.rounded, grid)).all().item<bool>());
+}
+
+TEST_CASE("adaquant: a metric over the outputs is what its errors count in") {
+  const at::Tensor w = at::randn({24, 64}), x = correlated(3000, 64);
+  const SplitMoments moments = moments_of(x, x);
+  const Grid grid = {2, 32, true, at::kBFloat16};
+  const at::Tensor root = at::randn({24, 3});
+  const at::Tensor metric =
+      at::mm(root, root.t()) + 0.1 * at::eye(24, at::kFloat);
+  const auto cost = [&](const Rounded& rounded) {
+    return LayerError(w, moments.held_out, metric)
+        .relative(dequantize(rounded, grid));
+  };
+  const double plain = cost(adaquant(w, {}, grid, moments, {}).rounded);
+  const AdaquantResult weighed = adaquant(w, {}, grid, moments, {}, {metric});
+  CHECK(weighed.error < 0.8 * plain);
+  CHECK(weighed.error == Approx(cost(weighed.rounded)).epsilon(1e-4));
+  // Blocks on the diagonal: rows of one block do not see those of another.
+  const OutputMetric blocks = {metric.narrow(0, 0, 16).narrow(1, 0, 16),
+                               metric.narrow(0, 16, 8).narrow(1, 16, 8)};
+  const Rounded whole = adaquant(w, {}, grid, moments, {}, blocks).rounded;
+  const Rounded lower =
+      adaquant(w.narrow(0, 16, 8), {}, grid, moments, {}, {blocks[1]}).rounded;
+  CHECK(at::equal(whole.codes.narrow(0, 16, 8), lower.codes));
 }
 
 TEST_CASE("adaquant: the bias takes what rounding adds on average") {

@@ -63,12 +63,58 @@ TEST_CASE("descent: descent never raises the loss and tracks its gradient") {
   double loss = d.loss(d.rounded);
   for (int sweep = 0; sweep < 3; ++sweep)
     for (const auto descend : {descend_codes, descend_scales}) {
-      descend(d.rounded, d.g, d.moments, d.gradient);
+      descend(d.rounded, d.g, d.moments, d.gradient, {});
       const double now = d.loss(d.rounded);
       CHECK(now <= loss * (1 + 1e-5));
       loss = now;
       CHECK(at::allclose(d.gradient, d.expected_gradient(), 1e-3, 1e-3));
     }
+}
+
+TEST_CASE("descent: rows make up for each other under a metric, by hand") {
+  // Both weights are 0.4, both errors -0.4 at code 0. S = [1 .5; .5 1] counts
+  // their sum too: with the first at 1 the errors 0.6 and -0.4 cost 0.36 + 0.16
+  // - 0.24 = 0.28 instead of 0.48.
+  const Grid g = grid(3, 1, false);
+  Rounded rounded = {at::zeros({2, 1}), {at::ones({2, 1}), at::zeros({2, 1})}};
+  at::Tensor gradient = at::full({2, 1}, -0.4f);
+  const at::Tensor moments = at::ones({1, 1});
+  const at::Tensor metric = at::tensor({1.f, .5f, .5f, 1.f}).view({2, 2});
+  CHECK(descend_codes(rounded, g, moments, gradient, metric));
+  CHECK(rounded.codes[0].item<float>() == 1.f);
+  CHECK(rounded.codes[1].item<float>() == 0.f);
+  CHECK(gradient[0].item<float>() == Approx(0.6));
+  CHECK_FALSE(descend_codes(rounded, g, moments, gradient, metric));
+}
+
+TEST_CASE("descent: under a metric the loss never rises either") {
+  Descent d(70, 160, 32);  // more than two blocks of rows
+  const at::Tensor root = at::randn({70, 5});
+  const at::Tensor metric =
+      at::mm(root, root.t()) + 0.1 * at::eye(70, at::kFloat);
+  const auto loss_of = [&] {
+    const at::Tensor change = dequantize(d.rounded, d.g) - d.w;
+    return (at::mm(metric, at::mm(change, d.moments)) * change)
+        .sum()
+        .item<double>();
+  };
+  double loss = loss_of();
+  for (int sweep = 0; sweep < 3; ++sweep)
+    for (const auto descend : {descend_codes, descend_scales}) {
+      descend(d.rounded, d.g, d.moments, d.gradient, metric);
+      const double now = loss_of();
+      CHECK(now <= loss * (1 + 1e-5));
+      loss = now;
+      CHECK(at::allclose(d.gradient, d.expected_gradient(), 1e-3, 1e-3));
+    }
+  Descent same(12, 160, 32);
+  Descent plain = same;
+  plain.rounded.codes = plain.rounded.codes.clone();
+  plain.gradient = plain.gradient.clone();
+  descend_codes(same.rounded, same.g, same.moments, same.gradient,
+                at::eye(12, at::kFloat));
+  descend_codes(plain.rounded, plain.g, plain.moments, plain.gradient);
+  CHECK(at::equal(same.rounded.codes, plain.rounded.codes));
 }
 
 TEST_CASE("descent: where descent ends no single code can be better") {

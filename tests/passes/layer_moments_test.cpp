@@ -33,6 +33,36 @@ TEST_CASE("layer moments: singular systems are solved, NaN is reported") {
   });
 }
 
+TEST_CASE("moments: a token of weight 2 counts as two tokens") {
+  const at::Tensor x = at::randn({3, 4}), z = at::randn({3, 4});
+  Moments weighed, doubled;
+  weighed.add(x, z, at::tensor({1.f, 2.f, 0.f}));
+  const at::Tensor index = at::tensor({0, 1, 1}, at::kLong);
+  doubled.add(x.index_select(0, index), z.index_select(0, index));
+  CHECK(weighed.tokens == 3);
+  CHECK(at::allclose(weighed.compressed, doubled.compressed, 1e-5, 1e-6));
+  CHECK(at::allclose(weighed.drift_cross, doubled.drift_cross, 1e-5, 1e-6));
+  CHECK(at::allclose(weighed.drift, doubled.drift, 1e-5, 1e-6));
+  CHECK(at::allclose(weighed.sum, doubled.sum, 1e-5, 1e-6));
+  CHECK(at::allclose(weighed.drift_sum, doubled.drift_sum, 1e-5, 1e-6));
+}
+
+TEST_CASE("moments: a layer's error under a metric over its outputs") {
+  const at::Tensor x = at::randn({50, 4}), z = x + 0.3 * at::randn({50, 4});
+  const at::Tensor w = at::randn({3, 4}), v = at::randn({3, 4});
+  const at::Tensor root = at::randn({3, 3});
+  const at::Tensor metric = at::mm(root, root.t());
+  Moments moments;
+  moments.add(x, z);
+  const LayerError error(w, moments, metric);
+  const auto cost = [&](const at::Tensor& y) {
+    return (at::mm(y, metric) * y).sum().item<double>();
+  };
+  CHECK(error.energy() == Approx(cost(at::mm(x, w.t()))).epsilon(1e-4));
+  CHECK(error.relative(v) * error.energy() ==
+        Approx(cost(at::mm(z, v.t()) - at::mm(x, w.t()))).epsilon(1e-4));
+}
+
 TEST_CASE("repair: a copy of a removed column takes over its work") {
   // Input 3 equals input 0; without it column 0 must do both jobs.
   at::Tensor x = at::randn({400, 4});

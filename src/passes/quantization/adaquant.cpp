@@ -43,12 +43,15 @@ Shared prepare(const SplitMoments& moments, const AdaquantOptions& options) {
 // on held-out data is remembered.
 class Fitter {
  public:
-  Fitter(const at::Tensor& weight, const Grid& grid, const Shared& shared)
+  // `outputs`: S of these rows, or undefined.
+  Fitter(const at::Tensor& weight, const Grid& grid, const Shared& shared,
+         const at::Tensor& outputs)
       : weight_(weight),
         grid_(grid),
         shared_(shared),
-        fitted_(weight, shared.moments.fit),
-        held_out_(weight, shared.moments.held_out) {
+        outputs_(outputs),
+        fitted_(weight, shared.moments.fit, outputs),
+        held_out_(weight, shared.moments.held_out, outputs) {
     const GridFit fit = fit_min_max(weight, grid);
     best_ = {nearest_codes(weight, fit, grid), fit};
     error_ = error_of(best_);
@@ -76,6 +79,7 @@ class Fitter {
   const at::Tensor& weight_;
   const Grid& grid_;
   const Shared& shared_;
+  at::Tensor outputs_;
   const LayerError fitted_, held_out_;
   Rounded best_;
   double error_ = 0;
@@ -102,9 +106,10 @@ void Fitter::descend(Rounded from, std::int64_t sweeps) {
   const Moments& moments = shared_.moments.fit;
   at::Tensor gradient = fitted_.half_gradient(dequantize(from, grid_));
   for (std::int64_t sweep = 0; sweep < sweeps; ++sweep) {
-    const bool codes = descend_codes(from, grid_, moments.compressed, gradient);
+    const bool codes =
+        descend_codes(from, grid_, moments.compressed, gradient, outputs_);
     const bool scales =
-        descend_scales(from, grid_, moments.compressed, gradient);
+        descend_scales(from, grid_, moments.compressed, gradient, outputs_);
     consider(from);
     if (!codes && !scales) break;
   }
@@ -133,7 +138,10 @@ void Fitter::learn(const AdaquantOptions& options,
     adam.param_groups()[0].options().set_lr(options.code_rate * factor);
     adam.param_groups()[1].options().set_lr(options.scale_rate * factor);
     const at::Tensor value = learned.value();
-    learned.set_gradients(fitted_.half_gradient(value) * (2 / energy), value);
+    const at::Tensor half = fitted_.half_gradient(value);
+    learned.set_gradients(
+        (outputs_.defined() ? at::mm(outputs_, half) : half) * (2 / energy),
+        value);
     adam.step();
     learned.settle();
     if (step % 20 == 19) consider(learned.rounded());
@@ -155,17 +163,21 @@ at::Tensor fitted_bias(const at::Tensor& weight, const at::Tensor& bias,
 AdaquantResult adaquant(const at::Tensor& weight, const at::Tensor& bias,
                         const Grid& grid, const SplitMoments& given,
                         const AdaquantOptions& options,
+                        const OutputMetric& outputs,
                         const std::function<void()>& tick) {
   const at::NoGradGuard no_grad;
-  const bool learns_bias = bias.defined() && options.iterations > 0;
+  const bool learns_bias =
+      bias.defined() && (options.iterations > 0 || options.sweeps > 0);
   const SplitMoments moments =
       learns_bias ? SplitMoments{given.fit.centred(), given.held_out.centred()}
                   : given;
   const Shared shared = prepare(moments, options);
   AdaquantResult out;
   double energy = 0;
-  out.rounded = by_rows(weight, [&](const at::Tensor& rows) {
-    Fitter fitter(rows, grid, shared);
+  std::size_t part = 0;
+  const auto round = [&](const at::Tensor& rows) {
+    Fitter fitter(rows, grid, shared,
+                  outputs.empty() ? at::Tensor() : outputs[part++]);
     const double share = fitter.energy();
     energy += share;
     out.error_rtn += share * fitter.error();
@@ -176,7 +188,9 @@ AdaquantResult adaquant(const at::Tensor& weight, const at::Tensor& bias,
     if (options.iterations > 0) fitter.learn(options, tick);
     out.error += share * fitter.error();
     return fitter.best();
-  });
+  };
+  out.rounded =
+      by_rows(weight, round, outputs.empty() ? 0 : outputs[0].size(0));
   if (energy > 0)
     for (double* error :
          {&out.error_rtn, &out.error_start, &out.error_descent, &out.error})

@@ -9,7 +9,8 @@
 // exact); a bias, where there is one, is always the best one for Q (the moments
 // are then taken about the means); U moves in units of grid steps; the start is
 // the best of nearest rounding, of a range search weighted by the inputs, and
-// of error feedback; coordinate descent over codes and scales (descent.h) runs
+// of error feedback; the error is measured by what it costs the predictions
+// (output_fisher.h); coordinate descent over codes and scales (descent.h) runs
 // before and after Adam, whose small steps seldom carry a code over a rounding
 // border by themselves; the learning rate falls to 0; and what is best on
 // held-out data is kept, which may be the start.
@@ -19,20 +20,22 @@
 #include <functional>
 
 #include "passes/layer_moments.h"
+#include "passes/output_fisher.h"
 #include "passes/quantization/quantizer.h"
 
 namespace autoglm {
 
 struct AdaquantOptions {
-  std::int64_t iterations = 200;  // Adam steps
-  std::int64_t sweeps = 4;        // of coordinate descent, before and after
-  double code_rate = 0.005;       // Adam step of U, in grid steps
-  double scale_rate = 0.0005;     // Adam step of log s and of z
+  std::int64_t iterations = 0;  // Adam steps
+  std::int64_t sweeps = 20;     // of coordinate descent, before and after
+  double code_rate = 0.005;     // Adam step of U, in grid steps
+  double scale_rate = 0.0005;   // Adam step of log s and of z
   bool scale_search = true;
   bool error_feedback = true;
 };
 
-/// Errors are relative (LayerError) on the held-out moments.
+/// Errors are relative (LayerError, with the metric over the outputs where it
+/// is given) on the held-out moments.
 struct AdaquantResult {
   Rounded rounded;
   at::Tensor bias;           // [out]; undefined where there was none
@@ -42,12 +45,14 @@ struct AdaquantResult {
   double error = 0;          // what is returned; never above error_rtn
 };
 
-/// weight: [out, in]; bias: [out] or undefined. Runs on the moments' device,
-/// rows in parts that bound the memory. `tick` is called once per iteration
-/// (progress, interruption).
+/// weight: [out, in]; bias: [out] or undefined; outputs: how much errors of the
+/// outputs matter, empty: all alike. Runs on the moments' device, rows in parts
+/// that bound the memory. `tick` is called once per iteration (progress,
+/// interruption).
 AdaquantResult adaquant(
     const at::Tensor& weight, const at::Tensor& bias, const Grid& grid,
     const SplitMoments& moments, const AdaquantOptions& options,
+    const OutputMetric& outputs = {},
     const std::function<void()>& tick = [] {});
 
 }  // namespace autoglm

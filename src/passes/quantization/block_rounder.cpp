@@ -12,13 +12,23 @@
 namespace autoglm {
 namespace {
 
+template <class Map>
+typename Map::mapped_type found_or(const Map& map,
+                                   const typename Map::key_type& key,
+                                   const typename Map::mapped_type& other) {
+  const auto found = map.find(key);
+  return found == map.end() ? other : found->second;
+}
+
 class BlockRounder {
  public:
   BlockRounder(const Model& model, const BlockVisit& visit, Rounder& rounder,
-               const QuantizationOptions& options, Json& note)
+               const BlockFisher& fisher, const QuantizationOptions& options,
+               Json& note)
       : model_(model),
         visit_(visit),
         rounder_(rounder),
+        fisher_(fisher),
         options_(options),
         note_(note),
         block_(visit.original) {}
@@ -59,6 +69,7 @@ class BlockRounder {
   const Model& model_;
   const BlockVisit& visit_;
   Rounder& rounder_;
+  const BlockFisher& fisher_;
   const QuantizationOptions& options_;
   Json& note_;
   Block block_;
@@ -77,9 +88,13 @@ void BlockRounder::round_sites() {
         continue;
       }
       if (!moments)
-        moments = collect_moments(model_, visit_, block_, site.site,
-                                  streams_for(site.names));
-      keep(part, linear, rounder_.round(name, linear, *moments, linear.bias));
+        moments = collect_moments(
+            model_, visit_, block_, site.site, streams_for(site.names),
+            found_or(fisher_.tokens, site.site, at::Tensor()));
+      keep(part, linear,
+           rounder_.round(name, linear, *moments,
+                          found_or(fisher_.outputs, part, OutputMetric()),
+                          linear.bias));
     }
   }
 }
@@ -115,7 +130,7 @@ void BlockRounder::round_experts() {
             asked = true;
             if (moments) {
               keep(part, *linear,
-                   rounder_.round(name, *linear, *moments, linear->bias));
+                   rounder_.round(name, *linear, *moments, {}, linear->bias));
             } else {
               const Rounded rounded =
                   rounder_.round(name, *linear, importance_of());
@@ -186,16 +201,17 @@ void BlockRounder::tune(std::uint64_t seed) {
   const TunerOptions with = tuner_options(seed);
   note_["steps"] = with.iterations;
   if (with.iterations > 0)
-    block_ = tune_block(model_, visit_, block_, starts_, with, note_,
-                        [&] { rounder_.tick(); });
+    block_ = tune_block(BlockLoss(model_, visit_, fisher_),
+                        visit_.compressed_input.size(), block_, starts_, with,
+                        note_, [&] { rounder_.tick(); });
 }
 
 }  // namespace
 
 Block round_block(const Model& model, const BlockVisit& visit, Rounder& rounder,
-                  const QuantizationOptions& options, std::uint64_t seed,
-                  Json& note) {
-  return BlockRounder(model, visit, rounder, options, note).run(seed);
+                  const BlockFisher& fisher, const QuantizationOptions& options,
+                  std::uint64_t seed, Json& note) {
+  return BlockRounder(model, visit, rounder, fisher, options, note).run(seed);
 }
 
 }  // namespace autoglm

@@ -11,7 +11,7 @@ namespace autoglm {
 /// `note` gets the block's facts (losses, greatest activation, tokens of its
 /// experts). `seed` orders the calibration batches.
 Block round_block(const Model& model, const BlockVisit& visit, Rounder& rounder,
-                  const QuantizationOptions& options, std::uint64_t seed,
-                  Json& note);
+                  const BlockFisher& fisher, const QuantizationOptions& options,
+                  std::uint64_t seed, Json& note);
 
 }  // namespace autoglm

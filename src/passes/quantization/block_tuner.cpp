@@ -7,25 +7,11 @@
 #include <memory>
 #include <vector>
 
-#include "autoglm/core/interrupt.h"
 #include "autoglm/core/rng.h"
 #include "passes/layer_moments.h"
 
 namespace autoglm {
 namespace {
-
-// Mean over tokens of the squared error per energy of the target. Norms look at
-// a token's direction alone, and a few tokens have a hundred times the energy
-// of all others: without the division only they would count.
-at::Tensor batch_loss(const Model& model, const BlockVisit& visit,
-                      const Block& block, std::size_t batch) {
-  AttentionContext context = visit.compressed_contexts[batch];
-  const at::Tensor out = block_forward(model, block, visit.layer,
-                                       visit.compressed_input[batch], context);
-  const at::Tensor& target = visit.original_output[batch];
-  const at::Tensor energy = target.square().mean(-1, /*keepdim=*/true) + 1e-12;
-  return ((out - target).square() / energy).mean();
-}
 
 // Steps of an optimizer over a block's parameters.
 class Steps {
@@ -71,29 +57,15 @@ class Steps {
 
 }  // namespace
 
-double block_loss(const Model& model, const BlockVisit& visit,
-                  const Block& block, std::size_t first, std::size_t last) {
-  const at::NoGradGuard no_grad;
-  double sum = 0, tokens = 0;
-  for (std::size_t i = first; i < last; ++i) {
-    check_interrupted();
-    const auto n = static_cast<double>(visit.original_output[i].numel());
-    sum += batch_loss(model, visit, block, i).item<double>() * n;
-    tokens += n;
-  }
-  return sum / tokens;
-}
-
-Block tune_block(const Model& model, const BlockVisit& visit,
+Block tune_block(const BlockLoss& loss_of, std::size_t batches,
                  const Block& block,
                  const std::map<std::string, LearningStart>& starts,
                  const TunerOptions& options, Json& note,
                  const std::function<void()>& tick) {
   const at::NoGradGuard no_grad;
-  const std::size_t batches = visit.compressed_input.size();
   const std::size_t fitted = batches - held_out_batches(batches);
   const auto judge = [&](const Block& candidate) {
-    return block_loss(model, visit, candidate, first_judged(batches), batches);
+    return loss_of.mean(candidate, first_judged(batches), batches);
   };
   LearnedBlock learned(block, starts, options.vector_rate > 0);
   Steps steps(learned, options);
@@ -111,9 +83,8 @@ Block tune_block(const Model& model, const BlockVisit& visit,
         static_cast<double>(step) / static_cast<double>(options.iterations);
     const auto batch = static_cast<std::size_t>(order.back());
     order.pop_back();
-    learned.backward([&](const Block& leaves) {
-      return batch_loss(model, visit, leaves, batch);
-    });
+    learned.backward(
+        [&](const Block& leaves) { return loss_of.batch(leaves, batch); });
     steps.step(1 - share);
     learned.settle();
     if ((step + 1) % looks != 0 && step + 1 != options.iterations) continue;

@@ -5,10 +5,11 @@
 //
 //   min | block(original inputs) - quantized block(compressed inputs) |^2
 //
-// over the tokens of the calibration windows, as in BRECQ (arXiv 2102.05426)
-// and EfficientQAT's first phase (arXiv 2407.11062). Steps follow the sign of
-// the gradient (AutoRound, arXiv 2309.05516) or Adam, at a rate that falls to
-// 0. What is best on held-out windows is kept, which may be the start.
+// over the tokens of the calibration windows (block_loss.h), as in BRECQ (arXiv
+// 2102.05426) and EfficientQAT's first phase (arXiv 2407.11062). Steps follow
+// the sign of the gradient (AutoRound, arXiv 2309.05516) or Adam, at a rate
+// that falls to 0. What is best on held-out windows is kept, which may be the
+// start.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +18,7 @@
 #include <string>
 
 #include "autoglm/core/json.h"
-#include "autoglm/model/walk.h"
+#include "passes/quantization/block_loss.h"
 #include "passes/quantization/learned_block.h"
 
 namespace autoglm {
@@ -34,18 +35,12 @@ struct TunerOptions {
 
 /// `block`: the block with every matrix rounded as it starts; those of
 /// `starts`, by name below the block, learn, the others stay as they are.
-/// `note` gets the losses (relative to the energy of the block's change of its
-/// input) and the steps. `tick` is called once per step.
+/// `batches`: that the loss knows. `note` gets the losses and the steps. `tick`
+/// is called once per step.
 Block tune_block(
-    const Model& model, const BlockVisit& visit, const Block& block,
+    const BlockLoss& loss, std::size_t batches, const Block& block,
     const std::map<std::string, LearningStart>& starts,
     const TunerOptions& options, Json& note,
     const std::function<void()>& tick = [] {});
-
-/// Mean over batches [first, last) of the squared error of the output of
-/// `block` on the compressed stream, per energy of what the original block adds
-/// to its input.
-double block_loss(const Model& model, const BlockVisit& visit,
-                  const Block& block, std::size_t first, std::size_t last);
 
 }  // namespace autoglm

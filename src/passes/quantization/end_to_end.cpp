@@ -7,8 +7,8 @@
 #include <numbers>
 #include <vector>
 
-#include "autoglm/core/interrupt.h"
 #include "autoglm/core/rng.h"
+#include "passes/backward_walk.h"
 #include "passes/head_divergence.h"
 #include "passes/layer_moments.h"
 #include "passes/quantization/learned_block.h"
@@ -29,12 +29,6 @@ class EndToEnd {
   Model stored() const;
 
  private:
-  // The positions that predict text, [B, n, H].
-  at::Tensor text_part(const at::Tensor& x) const {
-    const std::int64_t first = std::max<std::int64_t>(0, prefix_ - 1);
-    return x.narrow(1, first, x.size(1) - 1 - first);
-  }
-
   const Model& model_;
   const Model& original_;
   const Stream& taught_;
@@ -71,41 +65,33 @@ std::vector<at::Tensor> EndToEnd::parameters() const {
 
 double EndToEnd::divergence(std::size_t batch, bool learn) {
   const at::NoGradGuard no_grad;
-  const at::Tensor& ids = ids_[batch];
-  AttentionContext context = attention_context(model_, ids);
-  // Inputs of all blocks, with what indexers of earlier ones selected.
-  std::vector<std::pair<at::Tensor, AttentionContext>> inputs;
-  at::Tensor x = embed(model_, model_.embedding, ids, context, at::kFloat);
-  for (std::size_t i = 0; i < blocks_.size(); ++i) {
-    check_interrupted();
-    if (learn) inputs.emplace_back(x, context);
-    x = block_forward(model_, blocks_[i].stored_values(),
-                      static_cast<std::int64_t>(i), x, context);
-  }
+  BackwardWalk walk(model_, ids_[batch],
+                    [&](std::size_t i) { return blocks_[i].stored_values(); });
+  const auto text = [&](const at::Tensor& x) {
+    return text_positions(x, prefix_).flatten(0, 1);
+  };
   Model head = model_;
   head.blocks.clear();
   head.final_norm.gain = final_gain_.stored().to(at::kFloat).clone();
-  const at::Tensor states =
-      text_part(x).flatten(0, 1).clone().requires_grad_(learn);
+  const at::Tensor states = text(walk.output()).clone().requires_grad_(learn);
   head.final_norm.gain.requires_grad_(learn);
-  const double loss = head_divergence(
-      original_, text_part(taught_[batch]).flatten(0, 1), head, states);
+  const double loss =
+      head_divergence(original_, text(taught_[batch]), head, states);
   if (!learn) return loss;
   final_gain_.set_gradients(head.final_norm.gain.grad());
-  at::Tensor gradient = at::zeros_like(x);
-  text_part(gradient).copy_(states.grad().view_as(text_part(gradient)));
-  for (std::size_t i = blocks_.size(); i-- > 0;) {
-    check_interrupted();
-    auto& [input, at_input] = inputs[i];
-    at::Tensor leaf = input.detach().requires_grad_(i > 0);
-    blocks_[i].backward(
-        [&](const Block& leaves) {
-          return block_forward(model_, leaves, static_cast<std::int64_t>(i),
-                               leaf, at_input);
-        },
-        gradient);
-    if (i > 0) gradient = leaf.grad();
-  }
+  at::Tensor gradient = at::zeros_like(walk.output());
+  at::Tensor part = text_positions(gradient, prefix_);
+  part.copy_(states.grad().view_as(part));
+  walk.backward(
+      gradient, [&](std::size_t i, const at::Tensor& input,
+                    AttentionContext& context, const at::Tensor& from) {
+        blocks_[i].backward(
+            [&](const Block& leaves) {
+              return block_forward(model_, leaves, static_cast<std::int64_t>(i),
+                                   input, context);
+            },
+            from);
+      });
   return loss;
 }
 

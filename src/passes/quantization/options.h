@@ -35,7 +35,8 @@ struct QuantizationOptions {
   double norm_rate = -1;
   bool scale_search = true;
   bool error_feedback = true;
-  std::int64_t sweeps = 4;
+  bool fisher = true;
+  std::int64_t sweeps = 20;
   std::int64_t end_to_end = 0;
   double end_to_end_rate = 1e-3;
 
@@ -80,8 +81,8 @@ struct QuantizationOptions {
           "0 where that matters",
           Range{-1, 8});
     field("iterations", iterations,
-          "adaquant: learning steps per block (or matrix); -1: 200, or 30 from "
-          "7 bits up; 0: none",
+          "adaquant: learning steps per block (or matrix); -1: by layer none, "
+          "by block 60, or 10 from 7 bits up",
           Range{-1, 100000});
     field("batch", batch,
           "calibration windows per step; 0: what makes 2048 tokens, at most 8",
@@ -106,6 +107,10 @@ struct QuantizationOptions {
           "adaquant, gptq: searched instead of full ranges");
     field("error_feedback", error_feedback,
           "adaquant: also start from error feedback (GPTQ)");
+    field("fisher", fisher,
+          "adaquant: measure errors by what they cost the predictions (Fisher "
+          "information, one pass backward over the calibration data), not by "
+          "their size");
     field(
         "sweeps", sweeps,
         "adaquant: rounds of coordinate descent over codes and scales, before "

@@ -17,6 +17,7 @@
 #include "autoglm/core/rng.h"
 #include "autoglm/core/text.h"
 #include "autoglm/passes/pass.h"
+#include "passes/output_fisher.h"
 #include "passes/quantization/allocate_bits.h"
 #include "passes/quantization/block_rounder.h"
 #include "passes/quantization/end_to_end.h"
@@ -67,6 +68,23 @@ SplitMoments head_moments(const Model& model, const Stream& original,
     return std::pair(final_hidden(model, original[i]),
                      final_hidden(model, compressed[i]));
   });
+}
+
+// What errors cost, for the matrices that want to know; empty entries else.
+std::vector<BlockFisher> fisher_of(const Model& model, const at::Tensor& ids,
+                                   const Rounder& rounder,
+                                   const PassContext& context,
+                                   std::int64_t batch) {
+  FisherOptions options;
+  options.batch = batch;
+  options.seed = derive_seed(context.seed, "fisher");
+  options.wanted = [&](const std::string& name) {
+    return rounder.uses_fisher(name);
+  };
+  Progress progress("quantization (Fisher information)",
+                    (ids.size(0) + batch - 1) / batch, "batches");
+  return output_fisher(model, ids, context.prefix, options,
+                       [&] { progress.step(); });
 }
 
 // Windows per step and per batch of the walk.
@@ -162,13 +180,17 @@ void Quantization::run_with_data(Model& work, const Schemes& schemes,
   if (rounder.wants("embedding"))
     work.embedding = pack(rounder.round("embedding", {embedding, {}}),
                           schemes.at("embedding").grid);
+  std::vector<BlockFisher> fisher =
+      fisher_of(work, ids, rounder, context, batch);
   Json blocks = Json::array();
   const auto visit_block = [&](const BlockVisit& visit) {
     const auto start = std::chrono::steady_clock::now();
     Json note = {{"layer", visit.layer}};
+    BlockFisher& costs = fisher[static_cast<std::size_t>(visit.layer)];
     Block block = round_block(
-        work, visit, rounder, options_,
+        work, visit, rounder, costs, options_,
         derive_seed(context.seed, fmt::format("block {}", visit.layer)), note);
+    costs = {};
     note["seconds"] =
         std::chrono::duration<double>(std::chrono::steady_clock::now() - start)
             .count();
@@ -181,12 +203,13 @@ void Quantization::run_with_data(Model& work, const Schemes& schemes,
   tune_all(work, before, original, schemes, context, batch);
   if (!rounder.wants("head")) return;
   Linear& head = *work.head;
-  head.weight = pack(
-      rounder.wants_inputs("head")
-          ? rounder.round("head", head,
-                          head_moments(work, original, compressed), head.bias)
-          : rounder.round("head", head),
-      schemes.at("head").grid);
+  head.weight =
+      pack(rounder.wants_inputs("head")
+               ? rounder.round("head", head,
+                               head_moments(work, original, compressed), {},
+                               head.bias)
+               : rounder.round("head", head),
+           schemes.at("head").grid);
 }
 
 void Quantization::run(Model& model, PassContext& context) const {

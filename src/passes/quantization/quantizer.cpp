@@ -1,7 +1,12 @@
 #include "passes/quantization/quantizer.h"
 
+#include <algorithm>
+#include <cmath>
+
 namespace autoglm {
 namespace {
+
+constexpr float kLeastScale = 0x1p-17, kGreatestScale = 65280;
 
 // The fit of the ranges [low, high] [out, groups]. `flip`: codes run downwards,
 // so that the side with one code more is the positive one (symmetric only).
@@ -24,9 +29,14 @@ GridFit fit_range(const at::Tensor& low, const at::Tensor& high,
 
 }  // namespace
 
+float storable_scale(float scale) {
+  if (scale == 0) return 1;
+  const float size = std::clamp(std::abs(scale), kLeastScale, kGreatestScale);
+  return std::copysign(static_cast<float>(c10::BFloat16(size)), scale);
+}
+
 at::Tensor storable_scales(const at::Tensor& scales) {
-  constexpr double kLeast = 0x1p-17, kMost = 65280;
-  const at::Tensor size = scales.abs().clamp(kLeast, kMost);
+  const at::Tensor size = scales.abs().clamp(kLeastScale, kGreatestScale);
   const at::Tensor kept = at::where(scales < 0, size.neg(), size);
   return at::where(scales == 0, at::ones({}, scales.options()),
                    kept.to(at::kBFloat16).to(at::kFloat));
@@ -99,9 +109,13 @@ at::Tensor dequantize(const Rounded& rounded, const Grid& grid) {
 }
 
 Rounded by_rows(const at::Tensor& weight,
-                const std::function<Rounded(const at::Tensor&)>& round) {
-  const std::int64_t step = std::max<std::int64_t>(
-      1, (std::int64_t{1} << 25) / std::max<std::int64_t>(1, weight.size(1)));
+                const std::function<Rounded(const at::Tensor&)>& round,
+                std::int64_t height) {
+  const std::int64_t step =
+      height > 0 ? height
+                 : std::max<std::int64_t>(
+                       1, (std::int64_t{1} << 25) /
+                              std::max<std::int64_t>(1, weight.size(1)));
   std::vector<at::Tensor> codes, scales, zeros, positions;
   for (std::int64_t at = 0; at < weight.size(0); at += step) {
     const std::int64_t count = std::min(step, weight.size(0) - at);

@@ -42,6 +42,7 @@ struct Rounded {
 /// The nearest scales that bf16 and fp16 hold both, fp32: no format and no
 /// transcoding changes them. Sizes from 2^-17 to 65280; 0 becomes 1.
 at::Tensor storable_scales(const at::Tensor& scales);
+float storable_scale(float scale);
 
 /// [out, in] -> [out, groups, group_size].
 at::Tensor in_groups(const at::Tensor& matrix, const Grid& grid);
@@ -69,11 +70,13 @@ at::Tensor nearest_codes(const at::Tensor& weight, const GridFit& fit,
 /// (codes - zeros) * scales, fp32 [out, in].
 at::Tensor dequantize(const Rounded& rounded, const Grid& grid);
 
-/// Applies `round` to parts of the rows, each an fp32 matrix of at most 2^25
-/// elements, and joins what it returns, the codes as bytes: what rounding needs
-/// beside the matrix does not grow with the vocabulary.
+/// Applies `round` to parts of the rows, each an fp32 matrix, and joins what it
+/// returns, the codes as bytes. Parts of `height` rows, or 0: of at most 2^25
+/// elements, so that what rounding needs beside the matrix does not grow with
+/// the vocabulary.
 Rounded by_rows(const at::Tensor& weight,
-                const std::function<Rounded(const at::Tensor&)>& round);
+                const std::function<Rounded(const at::Tensor&)>& round,
+                std::int64_t height = 0);
 
 QuantizedWeight pack(const Rounded& rounded, const Grid& grid);
 

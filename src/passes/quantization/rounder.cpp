@@ -9,8 +9,8 @@
 namespace autoglm {
 namespace {
 
-// 8-bit rounding errors are so small that more steps change little.
-constexpr std::int64_t kSteps = 200, kFewSteps = 30;
+// By block; 8-bit rounding errors are so small that more steps change little.
+constexpr std::int64_t kSteps = 60, kFewSteps = 10;
 
 const at::Tensor& checked_values(const std::string& name,
                                  const Linear& linear) {
@@ -31,6 +31,8 @@ double decibel(double relative_error) {
 std::int64_t automatic_iterations(const QuantizationOptions& options,
                                   int bits) {
   if (options.iterations >= 0) return options.iterations;
+  // Descent alone gets as far on a layer's error.
+  if (options.mode == "layer") return 0;
   return bits >= 7 ? kFewSteps : kSteps;
 }
 
@@ -65,13 +67,14 @@ Rounded Rounder::round(const std::string& name, const Linear& linear,
 }
 
 Rounded Rounder::round(const std::string& name, const Linear& linear,
-                       const SplitMoments& moments, at::Tensor& bias) {
+                       const SplitMoments& moments, const OutputMetric& outputs,
+                       at::Tensor& bias) {
   const Scheme& how = scheme(name);
   const at::Tensor& values = checked_values(name, linear);
   if (how.method == "adaquant") {
     const AdaquantResult result =
         adaquant(values, learns_alone(name) ? bias : at::Tensor(), how.grid,
-                 moments, adaquant_options(name), [&] { tick(); });
+                 moments, adaquant_options(name), outputs, [&] { tick(); });
     if (learns_alone(name)) bias = result.bias;
     note(name, {{"error_rtn", result.error_rtn},
                 {"error_start", result.error_start},

@@ -15,7 +15,7 @@
 
 namespace autoglm {
 
-/// Learning steps for matrices of `bits`: as asked, or by the width.
+/// Learning steps for matrices of `bits`: as asked, or by mode and width.
 std::int64_t automatic_iterations(const QuantizationOptions& options, int bits);
 
 class Rounder {
@@ -38,6 +38,10 @@ class Rounder {
     return wants(name) && scheme(name).method == "adaquant" &&
            options_.mode == "block";
   }
+  /// Is its error measured by what it costs the predictions?
+  bool uses_fisher(const std::string& name) const {
+    return wants(name) && scheme(name).method == "adaquant" && options_.fisher;
+  }
   /// Does it make up for the drift between the streams?
   bool fits_drift(const std::string& name) const {
     return wants(name) && scheme(name).method == "adaquant" &&
@@ -53,10 +57,12 @@ class Rounder {
   Rounded round(const std::string& name, const Linear& linear,
                 const at::Tensor& importance = {});
 
-  /// By its method on the moments of the inputs; what learns by block gets the
+  /// By its method on the moments of the inputs and, where it is known, the
+  /// metric over the outputs (else empty); what learns by block gets the
   /// best start. Learning alone may also change `bias`, which is the linear's.
   Rounded round(const std::string& name, const Linear& linear,
-                const SplitMoments& moments, at::Tensor& bias);
+                const SplitMoments& moments, const OutputMetric& outputs,
+                at::Tensor& bias);
 
   /// Adds to the notes of a matrix that was rounded.
   void annotate(const std::string& name, const Json& facts);
