@@ -9,6 +9,7 @@
 #include "autoglm/core/file.h"
 #include "autoglm/core/interrupt.h"
 #include "autoglm/core/log.h"
+#include "autoglm/core/memory.h"
 #include "autoglm/core/rng.h"
 #include "autoglm/core/version.h"
 #include "autoglm/eval/accelerator.h"
@@ -143,6 +144,7 @@ void run_step(Run& run, const Step& step, Model& model, StepRecord& record) {
     record.notes[name] = std::move(value);
   };
   const auto start = Clock::now();
+  reset_peak_memory();
   with_context([&] { return fmt::format("in the pass '{}'", step.name); },
                [&] {
                  check_interrupted();
@@ -151,6 +153,7 @@ void run_step(Run& run, const Step& step, Model& model, StepRecord& record) {
                  verify_model(model);
                });
   record.seconds = seconds_since(start);
+  record.notes["peak_memory_bytes"] = peak_memory();
   record.status = "done";
 }
 
