@@ -46,7 +46,7 @@ struct BlockSums {
 // The gradient of -log p(y) by the states [n, H] at the head, y drawn from p.
 at::Tensor label_gradient(const Model& model, const at::Tensor& states,
                           Rng& rng) {
-  constexpr std::int64_t kLogitElements = std::int64_t{1} << 25;
+  constexpr std::int64_t kLogitElements = std::int64_t{1} << 23;
   const std::int64_t step =
       std::max<std::int64_t>(1, kLogitElements / model.architecture.vocabulary);
   const at::Tensor leaf = states.detach().clone().requires_grad_(true);

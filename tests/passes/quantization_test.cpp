@@ -1,6 +1,9 @@
+#include <ATen/core/grad_mode.h>
+
 #include <cmath>
 #include <set>
 
+#include "autoglm/model/forward.h"
 #include "tests/passes/pass_runs.h"
 #include "tests/support/throws.h"
 
@@ -257,4 +260,139 @@ TEST_CASE("quantization: NaN in a weight is a clear error") {
   CHECK(test::error_of(ErrorKind::kNumeric, [&] {
           run_pass("quantization", "{method: rtn}", start);
         }) == "quantization: layers.1.mlp.down holds NaN or infinity");
+}
+
+TEST_CASE("quantization: e4m3 weights, planned as they are stored") {
+  for (const std::string& family : test::tiny_families()) {
+    INFO(family);
+    const Model start = test::tiny_model(family);
+    const Model model =
+        run_pass("quantization", "{format: fp8, activations: dynamic}", start)
+            .model;
+    CHECK_NOTHROW(verify_model(model));
+    Model planned = start;
+    find_pass("quantization")
+        ->make(parse_config("{format: fp8, activations: dynamic}", "p"))
+        ->plan(planned);
+    for (const NamedLinear& linear : named_linears(model)) {
+      if (linear.name == "head" || linear.name == "embedding") continue;
+      INFO(linear.name);
+      const Weight& weight = weight_of(model, linear.name);
+      CHECK(std::holds_alternative<Float8Weight>(weight));
+      CHECK(activations(weight).quantized);
+      CHECK(bytes(weight_of(planned, linear.name)) == bytes(weight));
+      const at::Tensor before =
+          to_dense(weight_of(start, linear.name), at::kFloat);
+      const at::Tensor error = to_dense(weight, at::kFloat) - before;
+      CHECK((error.norm() / before.norm()).item<double>() < 0.04);
+    }
+  }
+}
+
+TEST_CASE("quantization: a static activation covers what calibration brings") {
+  const auto run =
+      run_pass("quantization", "{bits: 8, method: gptq, activations: static}",
+               test::tiny_model());
+  CHECK_NOTHROW(verify_model(run.model));
+  // The first norm's output, straight from the embedding, which is not rounded.
+  at::manual_seed(3);
+  const at::Tensor ids =
+      test::random_windows(12, 20, run.model.architecture.vocabulary);
+  const at::NoGradGuard no_grad;
+  AttentionContext context = attention_context(run.model, ids);
+  const double greatest = site_input(run.model, run.model.blocks[0], 0,
+                                     embed(run.model, run.model.embedding, ids,
+                                           context, at::kFloat),
+                                     context, Site::kAttention)
+                              .abs()
+                              .max()
+                              .item<double>();
+  const ActivationScheme scheme =
+      activations(run.model.blocks[0].attention.query.weight);
+  REQUIRE(scheme.quantized);
+  REQUIRE_FALSE(scheme.dynamic());
+  CHECK(scheme.scale.item<double>() == Approx(greatest / 127).epsilon(1e-4));
+}
+
+TEST_CASE("quantization: activations that cannot be rounded are refused") {
+  const auto refusal = [](const std::string& params, bool data = true,
+                          const std::string& family = "glm") {
+    return test::error_of(ErrorKind::kConfig, [&] {
+      run_pass("quantization", params, test::tiny_model(family), data);
+    });
+  };
+  CHECK(refusal("{bits: 4, activations: dynamic}")
+            .find("needs fp8, or 8 symmetric bits with one scale per "
+                  "row, but layers.0.attention.query has 4 bits") !=
+        std::string::npos);
+  CHECK(refusal("{bits: 8, symmetric: false, activations: dynamic}")
+            .find("has 8 bits with zero points") != std::string::npos);
+  CHECK(refusal("{bits: 8, activations: static}", false)
+            .find("activations: static needs calibration data") !=
+        std::string::npos);
+  CHECK(refusal("{bits: 8, activations: static}", true, "glm4_moe")
+            .find("is a routed expert") != std::string::npos);
+  CHECK(refusal("{bits: 4, format: fp8}")
+            .find("fp8 has 8 bits and one scale per row") != std::string::npos);
+  CHECK(refusal("{bits: auto, average_bits: 8, format: fp8}")
+            .find("bits: auto chooses among integer widths") !=
+        std::string::npos);
+  CHECK(refusal("{kv_cache_bits: 5}")
+            .find("kv_cache_bits must be 0, 4 or 8, but is 5") !=
+        std::string::npos);
+}
+
+TEST_CASE("quantization: the cache of keys and values in few bits") {
+  const Model model =
+      run_pass("quantization", "{method: rtn, kv_cache_bits: 4}",
+               test::tiny_model())
+          .model;
+  CHECK(model.architecture.kv_cache_bits == 4);
+  CHECK_NOTHROW(verify_model(model));
+}
+
+TEST_CASE("quantization: one calibration window is enough to go on") {
+  Model model = test::tiny_model();
+  PassContext context;
+  context.calibration =
+      test::random_windows(1, 12, model.architecture.vocabulary);
+  context.prefix = 2;
+  find_pass("quantization")
+      ->make(parse_config("{bits: 3, group_size: 16}", "p"))
+      ->run(model, context);
+  CHECK_NOTHROW(verify_model(model));
+}
+
+TEST_CASE("quantization: constant columns and dead channels stay finite") {
+  Model start = test::tiny_model();
+  at::Tensor down =
+      to_dense(start.blocks[0].mlp.down.weight, at::kFloat).clone();
+  down.select(1, 3).fill_(0.5);
+  down.select(1, 4).zero_();
+  down.select(0, 2).zero_();
+  start.blocks[0].mlp.down.weight = DenseWeight{down.to(at::kBFloat16)};
+  at::Tensor up =
+      to_dense(start.blocks[0].mlp.gate_up.weight, at::kFloat).clone();
+  up.select(0, 5).zero_();  // an input of down that is always zero
+  start.blocks[0].mlp.gate_up.weight = DenseWeight{up.to(at::kBFloat16)};
+  for (const std::string params :
+       {"{bits: 2, group_size: 16}",
+        "{bits: 2, group_size: 16, symmetric: false, mode: block, "
+        "iterations: 4}",
+        "{bits: 3, group_size: 16, method: gptq}"}) {
+    INFO(params);
+    const Model model = run_pass("quantization", params, start).model;
+    CHECK_NOTHROW(verify_model(model));
+    const at::Tensor after =
+        to_dense(model.blocks[0].mlp.down.weight, at::kFloat);
+    CHECK(at::isfinite(after).all().item<bool>());
+    const at::Tensor logits = forward(
+        model, test::random_windows(1, 6, model.architecture.vocabulary));
+    CHECK(at::isfinite(logits).all().item<bool>());
+  }
+  down[1][1] = NAN;
+  start.blocks[0].mlp.down.weight = DenseWeight{down.to(at::kBFloat16)};
+  CHECK(test::error_of(ErrorKind::kNumeric, [&] {
+          run_pass("quantization", "{bits: 4, group_size: 16}", start);
+        }).find("NaN") != std::string::npos);
 }

@@ -8,6 +8,7 @@
 #include "autoglm/model/block_parts.h"
 #include "passes/expert_inputs.h"
 #include "passes/quantization/block_tuner.h"
+#include "passes/quantization/rounded_activations.h"
 
 namespace autoglm {
 namespace {
@@ -38,7 +39,13 @@ class BlockRounder {
     round_experts();
     note_activations();
     if (!starts_.empty()) tune(seed);
-    return block_;
+    // At the end, for what learns knows weights only.
+    return with_rounded_activations(
+        model_, visit_, block_, [&](const std::string& part) {
+          const std::string name = full_name(part);
+          return rounder_.wants(name) ? rounder_.scheme(name).activations
+                                      : "none";
+        });
   }
 
  private:
@@ -84,7 +91,7 @@ void BlockRounder::round_sites() {
       if (!rounder_.wants(name)) continue;
       Linear& linear = *find_linear(block_, part);
       if (!rounder_.wants_inputs(name)) {
-        keep(part, linear, rounder_.round(name, linear));
+        linear.weight = rounder_.round_alone(name, linear);
         continue;
       }
       if (!moments)
@@ -121,7 +128,7 @@ void BlockRounder::round_experts() {
             const std::string name = full_name(part);
             if (!rounder_.wants(name)) continue;
             if (!rounder_.wants_inputs(name)) {
-              keep(part, *linear, rounder_.round(name, *linear));
+              linear->weight = rounder_.round_alone(name, *linear);
               continue;
             }
             if (!inputs)

@@ -49,6 +49,28 @@ std::set<std::string> selected(const Model& model,
   return {names.begin(), names.end()};
 }
 
+// Throws kConfig where the pass asks for what `scheme` cannot give.
+void check_activations(const Model& model, const std::string& name,
+                       const Scheme& scheme) {
+  if (scheme.activations == "none") return;
+  const Grid& grid = scheme.grid;
+  const bool rows = grid.group_size == columns(weight_of(model, name));
+  if (!scheme.float8 && (grid.bits != 8 || !grid.symmetric || !rows))
+    fail(ErrorKind::kConfig,
+         fmt::format(
+             "quantization: activations: {} needs fp8, or 8 symmetric "
+             "bits with one scale per row, but {} has {} bits{}{}",
+             scheme.activations, name, grid.bits,
+             grid.symmetric ? "" : " with zero points",
+             rows ? "" : fmt::format(" in groups of {}", grid.group_size)));
+  if (scheme.activations == "static" &&
+      name.find(".experts.") != std::string::npos)
+    fail(ErrorKind::kConfig,
+         fmt::format("quantization: {} is a routed expert, which sees other "
+                     "tokens every time; take activations: dynamic",
+                     name));
+}
+
 // Everything the options say of one matrix, before it is checked.
 struct Asked {
   std::int64_t bits = 0;  // 0: leave it
@@ -62,6 +84,11 @@ struct Asked {
 std::map<std::string, Scheme> quantization_schemes(
     const Model& model, const QuantizationOptions& options,
     const std::map<std::string, int>& chosen) {
+  if (options.kv_cache_bits != 0 && options.kv_cache_bits != 4 &&
+      options.kv_cache_bits != 8)
+    fail(ErrorKind::kConfig,
+         fmt::format("quantization: kv_cache_bits must be 0, 4 or 8, but is {}",
+                     options.kv_cache_bits));
   const std::int64_t automatic = automatic_table_bits(model);
   const std::set<std::string> ignored = selected(model, options.ignore);
   const std::map<std::string, MatrixOverride> overrides =
@@ -112,6 +139,17 @@ std::map<std::string, Scheme> quantization_schemes(
     scheme.grid.scale_dtype = dtype(weight);
     scheme.grid.group_size =
         checked_group(name, asked.group_size, asked.bits, columns(weight));
+    scheme.float8 = options.format == "fp8" && name != "embedding";
+    if (scheme.float8) {
+      if (asked.bits != 8 || scheme.grid.group_size != columns(weight))
+        fail(ErrorKind::kConfig,
+             fmt::format("quantization: format: fp8 has 8 bits and one scale "
+                         "per row, but {} is asked for {} bits in groups of {}",
+                         name, asked.bits, scheme.grid.group_size));
+      scheme.method = "rtn";
+    }
+    if (name.starts_with("layers.")) scheme.activations = options.activations;
+    check_activations(model, name, scheme);
   }
   if (out.empty())
     fail(ErrorKind::kConfig,

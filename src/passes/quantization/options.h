@@ -20,8 +20,11 @@ struct QuantizationOptions {
   ByteCount max_size;
   std::string method = "adaquant";
   std::string mode = "layer";
+  std::string format = "int";
   std::int64_t group_size = 0;
   bool symmetric = true;
+  std::string activations = "none";
+  std::int64_t kv_cache_bits = 0;
   std::vector<std::string> target_layers = {"*"};
   std::vector<std::string> ignore;
   std::vector<QuantizationOverride> overrides;
@@ -67,6 +70,18 @@ struct QuantizationOptions {
           "else the largest of 128, 64, 32, 16 that divides",
           Range{-1, 65536});
     field("symmetric", symmetric, "no zero points");
+    field("format", format,
+          "int: integer codes; fp8: e4m3 with one scale per row, nearest "
+          "rounding, bits: 8; the embedding stays with integers",
+          Choices{"int", "fp8"});
+    field("activations", activations,
+          "round what the matrices of blocks multiply too, to int8 or e4m3: "
+          "dynamic, each token by its own range; static, by the calibration "
+          "data's; needs fp8, or 8 symmetric bits with one scale per row",
+          Choices{"none", "dynamic", "static"});
+    field("kv_cache_bits", kv_cache_bits,
+          "keep keys and values in 8 or 4 bits; 0: as the model has it",
+          Range{0, 8});
     field("target_layers", target_layers,
           "matrices to quantize; globs over layer names");
     field("ignore", ignore, "matrices to leave as they are; globs");
@@ -129,6 +144,8 @@ struct QuantizationOptions {
 struct Scheme {
   Grid grid;
   std::string method;
+  bool float8 = false;  // e4m3 in place of the grid; the method is rtn
+  std::string activations = "none";
 };
 
 /// By canonical name, of every matrix to quantize. `chosen`: widths that were

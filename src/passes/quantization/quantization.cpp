@@ -40,6 +40,22 @@ QuantizedWeight packed_shape(const Weight& weight, const Grid& grid) {
                      grid.bits, grid.group_size);
 }
 
+// Everything stored of it.
+Weight stored_shape(const Weight& weight, const Scheme& scheme) {
+  const auto meta = [](at::ScalarType dtype) {
+    return at::TensorOptions(dtype).device(at::kMeta);
+  };
+  Weight out = packed_shape(weight, scheme.grid);
+  if (scheme.float8)
+    out = Float8Weight{
+        at::empty({rows(weight), columns(weight)}, meta(at::kFloat8_e4m3fn)),
+        at::empty({rows(weight), 1}, meta(scheme.grid.scale_dtype))};
+  if (scheme.activations == "none") return out;
+  return with_activations(out, scheme.activations == "static"
+                                   ? at::empty({1}, meta(at::kFloat))
+                                   : at::Tensor());
+}
+
 class Quantization final : public Pass {
  public:
   using Options = QuantizationOptions;
@@ -103,6 +119,10 @@ class WidthChoice {
     if (options.average_bits == 0 && options.max_size.bytes == 0)
       fail(ErrorKind::kConfig,
            "quantization: bits: auto needs average_bits or max_size");
+    if (options.format != "int" || options.activations != "none")
+      fail(ErrorKind::kConfig,
+           "quantization: bits: auto chooses among integer widths; leave "
+           "format and activations as they are");
     const Schemes names = quantization_schemes(model, options);
     for (const int bits : {2, 3, 4, 5, 6, 8}) {
       std::map<std::string, int> all;
@@ -178,8 +198,7 @@ void Quantization::run_with_data(Model& work, const Schemes& schemes,
   const Model before = work;
   const Weight embedding = work.embedding;
   if (rounder.wants("embedding"))
-    work.embedding = pack(rounder.round("embedding", {embedding, {}}),
-                          schemes.at("embedding").grid);
+    work.embedding = rounder.round_alone("embedding", {embedding, {}});
   std::vector<BlockFisher> fisher =
       fisher_of(work, ids, rounder, context, batch);
   Json blocks = Json::array();
@@ -204,12 +223,12 @@ void Quantization::run_with_data(Model& work, const Schemes& schemes,
   if (!rounder.wants("head")) return;
   Linear& head = *work.head;
   head.weight =
-      pack(rounder.wants_inputs("head")
-               ? rounder.round("head", head,
+      rounder.wants_inputs("head")
+          ? pack(rounder.round("head", head,
                                head_moments(work, original, compressed), {},
-                               head.bias)
-               : rounder.round("head", head),
-           schemes.at("head").grid);
+                               head.bias),
+                 schemes.at("head").grid)
+          : rounder.round_alone("head", head);
 }
 
 void Quantization::run(Model& model, PassContext& context) const {
@@ -228,21 +247,30 @@ void Quantization::run(Model& model, PassContext& context) const {
   Progress progress(fmt::format("quantization ({})", options_.method),
                     static_cast<std::int64_t>(schemes.size()), "matrices");
   Rounder rounder(schemes, options_, progress);
+  const bool static_inputs = options_.activations == "static";
   const bool needs_data =
+      static_inputs ||
       std::any_of(schemes.begin(), schemes.end(),
                   [](const auto& it) { return it.second.method != "rtn"; });
   if (needs_data && context.calibration.defined()) {
     run_with_data(work, schemes, rounder, context);
   } else {
+    if (static_inputs)
+      fail(ErrorKind::kConfig,
+           "quantization: activations: static needs calibration data");
     if (needs_data)
       log_warning(
           "quantization: no calibration data; {} becomes a search of scales",
           options_.method);
     for (const auto& [name, scheme] : schemes) {
       Weight& weight = weight_of(work, name);
-      weight = pack(rounder.round(name, {weight, {}}), scheme.grid);
+      weight = rounder.round_alone(name, {weight, {}});
+      if (scheme.activations == "dynamic") weight = with_activations(weight);
     }
   }
+  // The walk fits the streams of both models with the same cache.
+  if (options_.kv_cache_bits > 0)
+    work.architecture.kv_cache_bits = static_cast<int>(options_.kv_cache_bits);
   if (rounder.wants("embedding"))
     log_info(
         "quantization: the embedding is packed, which transformers cannot "
@@ -258,15 +286,19 @@ void Quantization::plan(Model& shapes) const {
   for (const auto& [name, scheme] :
        quantization_schemes(shapes, options_, chosen)) {
     Weight& weight = weight_of(shapes, name);
-    weight = packed_shape(weight, scheme.grid);
+    weight = stored_shape(weight, scheme);
   }
+  if (options_.kv_cache_bits > 0)
+    shapes.architecture.kv_cache_bits =
+        static_cast<int>(options_.kv_cache_bits);
 }
 
 }  // namespace
 
 PassInfo quantization() {
   return describe_pass<Quantization>(
-      "quantization", "store weights as packed 2- to 8-bit integers");
+      "quantization",
+      "store weights as packed 2- to 8-bit integers or e4m3 numbers");
 }
 
 }  // namespace autoglm::passes

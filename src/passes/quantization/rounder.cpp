@@ -66,6 +66,23 @@ Rounded Rounder::round(const std::string& name, const Linear& linear,
   return out;
 }
 
+Weight Rounder::round_alone(const std::string& name, const Linear& linear) {
+  const Scheme& how = scheme(name);
+  if (!how.float8) return pack(round(name, linear), how.grid);
+  const at::Tensor values = checked_values(name, linear);
+  Float8Weight out = round_float8(values, how.grid.scale_dtype);
+  const at::Tensor wide = values.to(at::kFloat);
+  const double energy = wide.square().sum(at::kDouble).item<double>();
+  const double error = (to_dense(out, at::kFloat) - wide)
+                           .square()
+                           .sum(at::kDouble)
+                           .item<double>() /
+                       std::max(energy, 1e-30);
+  note(name, {{"error_rtn", error}, {"error", error}});
+  annotate(name, {{"format", "fp8"}});
+  return out;
+}
+
 Rounded Rounder::round(const std::string& name, const Linear& linear,
                        const SplitMoments& moments, const OutputMetric& outputs,
                        at::Tensor& bias) {

@@ -57,6 +57,9 @@ class Rounder {
   Rounded round(const std::string& name, const Linear& linear,
                 const at::Tensor& importance = {});
 
+  /// Without inputs, as stored: e4m3 or codes.
+  Weight round_alone(const std::string& name, const Linear& linear);
+
   /// By its method on the moments of the inputs and, where it is known, the
   /// metric over the outputs (else empty); what learns by block gets the
   /// best start. Learning alone may also change `bias`, which is the linear's.
