@@ -87,6 +87,15 @@ TEST_CASE("descent: rows make up for each other under a metric, by hand") {
   CHECK_FALSE(descend_codes(rounded, g, moments, gradient, metric));
 }
 
+TEST_CASE("descent: the scale of a long group, alone") {
+  Descent d(3, 1100, 1100);
+  const at::Tensor codes = d.rounded.codes.clone();
+  const double loss = d.loss(d.rounded);
+  CHECK(descend_scales(d.rounded, d.g, d.moments, d.gradient));
+  CHECK(at::equal(d.rounded.codes, codes));
+  CHECK(d.loss(d.rounded) < loss);
+}
+
 TEST_CASE("descent: under a metric the loss never rises either") {
   Descent d(70, 160, 32);  // more than two blocks of rows
   const at::Tensor root = at::randn({70, 5});

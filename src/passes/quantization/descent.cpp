@@ -115,6 +115,8 @@ struct CodeStep {
   }
 };
 
+constexpr std::int64_t kLongestSearched = 1024;
+
 // One row's codes and scale in one group.
 struct GroupState {
   const float* codes;        // [size]
@@ -152,7 +154,10 @@ struct GroupSearch {
       moves[i] = by * (code[i] - zero);
       effect[i] = by * from.unit_effect[i];
     }
-    for (int sweep = 0; sweep < 2; ++sweep)
+    // Of long groups the scale alone: codes of a row of thousands would take
+    // as long as many sweeps over all of them.
+    const int sweeps = size <= kLongestSearched ? 2 : 0;
+    for (int sweep = 0; sweep < sweeps; ++sweep)
       for (std::int64_t i = 0; i < size; ++i) {
         const float* coupling = moments + i * size;
         if (!(coupling[i] > 0)) continue;

@@ -23,7 +23,9 @@ bool descend_codes(Rounded& rounded, const Grid& grid,
                    const at::Tensor& moments, at::Tensor& gradient,
                    const at::Tensor& outputs = {});
 
-/// The same over the scales, in their storage type.
+/// The same over the scales, group by group, in their storage type; a scale is
+/// tried together with codes that descend from those of now. True if any scale
+/// changed.
 bool descend_scales(Rounded& rounded, const Grid& grid,
                     const at::Tensor& moments, at::Tensor& gradient,
                     const at::Tensor& outputs = {});
