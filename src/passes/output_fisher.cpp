@@ -25,15 +25,13 @@ struct Sums {
     const at::Tensor g = gradient.flatten(0, 1);
     const std::int64_t out = g.size(1);
     const std::int64_t step = out <= kWholeOutputs ? out : kPartOutputs;
+    const std::vector<at::Tensor> parts = g.split(step, 1);
     const bool first = outputs.empty();
-    std::size_t i = 0;
-    for (std::int64_t at = 0; at < out; at += step, ++i) {
-      const at::Tensor part = g.narrow(1, at, std::min(step, out - at));
+    for (std::size_t i = 0; i < parts.size(); ++i)
       if (first)
-        outputs.push_back(at::mm(part.t(), part));
+        outputs.push_back(at::mm(parts[i].t(), parts[i]));
       else
-        outputs[i].addmm_(part.t(), part);
-    }
+        outputs[i].addmm_(parts[i].t(), parts[i]);
     tokens.push_back(gradient.square().sum(-1));
   }
 };
@@ -149,10 +147,8 @@ std::vector<BlockFisher> output_fisher(const Model& model,
   std::vector<BlockSums> sums(names.size());
   Rng rng(options.seed);
   const auto as_is = [&](std::size_t i) { return model.blocks[i]; };
-  for (std::int64_t at = 0; at < windows.size(0); at += options.batch) {
+  for (const at::Tensor& ids : windows.split(options.batch)) {
     tick();
-    const at::Tensor ids =
-        windows.narrow(0, at, std::min(options.batch, windows.size(0) - at));
     BackwardWalk walk(model, ids, as_is);
     at::Tensor gradient = at::zeros_like(walk.output());
     const at::Tensor states = text_positions(walk.output(), prefix);

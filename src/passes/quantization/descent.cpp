@@ -82,6 +82,30 @@ class Panel {
   at::Tensor outputs_, slope_, moves_, effect_;
 };
 
+// One of the codes of a row in a panel or group of `count` columns.
+struct CodeAt {
+  std::int64_t column, count;
+  float scale, zero, levels;
+
+  /// Moves `codes[column]` to its best value; tells `moves`, and `effect` with
+  /// the column's row of the moments. An input that is always zero leaves its
+  /// code where it is.
+  void descend(const float* coupling, const float* slope, float* codes,
+               float* moves, float* effect) const {
+    const float curvature = coupling[column];
+    if (!(curvature > 0)) return;
+    const float value = (codes[column] - zero) * scale;
+    const float ideal = value - (slope[column] + effect[column]) / curvature;
+    const float better =
+        std::clamp(std::nearbyint(ideal / scale + zero), 0.F, levels);
+    if (better == codes[column]) return;
+    const float move = (better - zero) * scale - value;
+    codes[column] = better;
+    moves[column] += move;
+    for (std::int64_t j = 0; j < count; ++j) effect[j] += move * coupling[j];
+  }
+};
+
 // One row's codes in a panel, moved to the best one column after the other.
 // Columns that stay, which are nearly all after the first sweep, cost a few
 // operations each.
@@ -97,20 +121,9 @@ struct CodeStep {
                   float* effect) const {
     float* code = codes + row * count;
     for (std::int64_t i = 0; i < count; ++i) {
-      const float* coupling = moments + i * count;
-      // An input that is always zero leaves its codes where they are.
-      if (!(coupling[i] > 0)) continue;
       const std::int64_t group = row * groups + (begin + i) / group_size;
-      const float scale = scales[group], zero = zeros[group];
-      const float value = (code[i] - zero) * scale;
-      const float ideal = value - (slope[i] + effect[i]) / coupling[i];
-      const float better =
-          std::clamp(std::nearbyint(ideal / scale + zero), 0.F, levels);
-      if (better == code[i]) continue;
-      const float move = (better - zero) * scale - value;
-      code[i] = better;
-      moves[i] = move;
-      for (std::int64_t j = 0; j < count; ++j) effect[j] += move * coupling[j];
+      CodeAt{i, count, scales[group], zeros[group], levels}.descend(
+          moments + i * count, slope, code, moves, effect);
     }
   }
 };
@@ -158,19 +171,9 @@ struct GroupSearch {
     // as long as many sweeps over all of them.
     const int sweeps = size <= kLongestSearched ? 2 : 0;
     for (int sweep = 0; sweep < sweeps; ++sweep)
-      for (std::int64_t i = 0; i < size; ++i) {
-        const float* coupling = moments + i * size;
-        if (!(coupling[i] > 0)) continue;
-        const float value = (code[i] - zero) * scale;
-        const float ideal = value - (slope[i] + effect[i]) / coupling[i];
-        const float better =
-            std::clamp(std::nearbyint(ideal / scale + zero), 0.F, levels);
-        if (better == code[i]) continue;
-        const float move = (better - code[i]) * scale;
-        code[i] = better;
-        moves[i] += move;
-        for (std::int64_t j = 0; j < size; ++j) effect[j] += move * coupling[j];
-      }
+      for (std::int64_t i = 0; i < size; ++i)
+        CodeAt{i, size, scale, zero, levels}.descend(moments + i * size, slope,
+                                                     code, moves, effect);
     for (std::int64_t i = 0; i < size; ++i)
       out.change += moves[i] * (slope[i] + 0.5F * effect[i]);
     return out;

@@ -46,10 +46,7 @@ EndToEnd::EndToEnd(const Model& model, const Model& original,
       taught_(taught),
       prefix_(context.prefix),
       final_gain_(model.final_norm.gain, LearnedVector::Unit::kEntry) {
-  const at::Tensor all = context.calibration.to(context.device);
-  for (std::int64_t at = 0; at < all.size(0); at += options.batch)
-    ids_.push_back(
-        all.narrow(0, at, std::min(options.batch, all.size(0) - at)));
+  ids_ = context.calibration.to(context.device).split(options.batch);
   for (const Block& block : model.blocks)
     blocks_.push_back(LearnedBlock::scales_of(block));
 }

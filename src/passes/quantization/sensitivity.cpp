@@ -24,9 +24,7 @@ struct Border {
 
 Border embedded(const Model& model, const at::Tensor& windows) {
   Border out;
-  for (std::int64_t at = 0; at < windows.size(0); at += kBatch) {
-    const at::Tensor ids =
-        windows.narrow(0, at, std::min(kBatch, windows.size(0) - at));
+  for (const at::Tensor& ids : windows.split(kBatch)) {
     out.contexts.push_back(attention_context(model, ids));
     out.stream.push_back(
         embed(model, model.embedding, ids, out.contexts.back(), at::kFloat));
