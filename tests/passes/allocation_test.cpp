@@ -1,4 +1,4 @@
-#include "passes/quantization/allocation.h"
+#include "passes/allocation.h"
 
 #include <chrono>
 #include <cmath>

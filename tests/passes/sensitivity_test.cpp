@@ -52,9 +52,10 @@ TEST_CASE("sensitivity: a divergence by hand") {
   changed.head->bias = bias;
   // fp32: logarithms near -4 are known to 5e-7.
   const double expected = std::log(66.0 / 64.0) - std::log(3.0) / 64.0;
-  CHECK(mean_divergence(original, changed, windows(), kPrefix) ==
+  CHECK(DivergenceProbe(original, windows(), kPrefix).with_model(changed) ==
         Approx(expected).epsilon(1e-4));
-  CHECK(mean_divergence(original, original, windows(), kPrefix) == 0);
+  CHECK(DivergenceProbe(original, windows(), kPrefix).with_model(original) ==
+        0);
 }
 
 TEST_CASE("sensitivity: a trial from its block on is a whole forward pass") {
@@ -75,7 +76,7 @@ TEST_CASE("sensitivity: a trial from its block on is a whole forward pass") {
         const double expected = reference(model, changed, ids);
         CHECK(expected > 1e-6);
         CHECK(found[u][i] == Approx(expected).epsilon(1e-3));
-        CHECK(mean_divergence(model, changed, ids, kPrefix) ==
+        CHECK(DivergenceProbe(model, ids, kPrefix).with_model(changed) ==
               Approx(expected).epsilon(1e-3));
       }
   }

@@ -7,7 +7,7 @@
 #include "autoglm/core/error.h"
 #include "autoglm/core/text.h"
 #include "autoglm/model/footprint.h"
-#include "passes/quantization/allocation.h"
+#include "passes/allocation.h"
 
 namespace autoglm {
 namespace {
@@ -108,15 +108,6 @@ Json facts_of(const Model& model, const Table& table, std::size_t u,
           {"bits", table.choices[u][chosen].bits}};
 }
 
-// Spread evenly: neighbours are of the same text.
-at::Tensor some_windows(const at::Tensor& all, std::int64_t count) {
-  count = std::min(count, all.size(0));
-  std::vector<std::int64_t> chosen;
-  for (std::int64_t i = 0; i < count; ++i)
-    chosen.push_back(i * all.size(0) / count);
-  return all.index_select(0, at::tensor(chosen, at::kLong));
-}
-
 }  // namespace
 
 std::map<std::string, int> allocate_bits(const Model& model,
@@ -127,7 +118,8 @@ std::map<std::string, int> allocate_bits(const Model& model,
     fail(ErrorKind::kConfig, "quantization: bits: auto needs calibration text");
   Table table = make_table(model, request);
   const std::uint64_t budget = budget_of(model, request, table);
-  const at::Tensor windows = some_windows(context.calibration, request.windows);
+  const at::Tensor windows =
+      spread_windows(context.calibration, request.windows);
   const std::vector<std::vector<double>> measured =
       measure_sensitivity(model, windows.to(device(model.embedding)),
                           context.prefix, table.units, quantize);
