@@ -64,6 +64,26 @@ Moments Moments::centred() const {
   return out;
 }
 
+Moments Moments::with_constant() const {
+  const auto bordered = [](const at::Tensor& moments, const at::Tensor& right,
+                           const at::Tensor& below, double corner) {
+    const at::Tensor last =
+        at::cat({below, at::full({1}, corner, below.options())});
+    return at::cat(
+        {at::cat({moments, right.unsqueeze(1)}, 1), last.unsqueeze(0)});
+  };
+  Moments out = *this;
+  out.compressed = bordered(compressed, sum, sum, tokens);
+  out.sum = at::cat({sum, at::full({1}, tokens, sum.options())});
+  if (!has_drift()) return out;
+  // The constant does not drift.
+  const at::Tensor none = at::zeros_like(drift_sum);
+  out.drift_cross = bordered(drift_cross, drift_sum, none, 0);
+  out.drift = bordered(drift, none, none, 0);
+  out.drift_sum = at::cat({drift_sum, at::zeros({1}, drift_sum.options())});
+  return out;
+}
+
 std::size_t held_out_batches(std::size_t batches) {
   return batches < 2 ? 0 : std::max<std::size_t>(1, batches / 10);
 }

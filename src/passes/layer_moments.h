@@ -42,6 +42,8 @@ struct Moments {
   }
   /// About the means, which a bias can make up for.
   Moments centred() const;
+  /// With one more input that is 1 for every token, in both streams.
+  Moments with_constant() const;
 };
 
 /// For fitting, and for judging the fit on data it did not see.

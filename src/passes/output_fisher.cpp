@@ -5,10 +5,10 @@
 #include <algorithm>
 
 #include "autoglm/core/error.h"
-#include "autoglm/core/rng.h"
 #include "autoglm/core/text.h"
 #include "autoglm/model/block_parts.h"
 #include "passes/backward_walk.h"
+#include "passes/label_gradient.h"
 
 namespace autoglm {
 namespace {
@@ -40,32 +40,6 @@ struct BlockSums {
   std::map<std::string, Sums> matrices;  // by name below the block
   Sums output;
 };
-
-// The gradient of -log p(y) by the states [n, H] at the head, y drawn from p.
-at::Tensor label_gradient(const Model& model, const at::Tensor& states,
-                          Rng& rng) {
-  constexpr std::int64_t kLogitElements = std::int64_t{1} << 23;
-  const std::int64_t step =
-      std::max<std::int64_t>(1, kLogitElements / model.architecture.vocabulary);
-  const at::Tensor leaf = states.detach().clone().requires_grad_(true);
-  for (std::int64_t at = 0; at < leaf.size(0); at += step) {
-    const std::int64_t n = std::min(step, leaf.size(0) - at);
-    // One number per position, from our own generator: the same labels
-    // whatever the device and the chunks.
-    at::Tensor uniform = at::empty({n, 1}, at::kDouble);
-    auto* draws = uniform.mutable_data_ptr<double>();
-    std::generate(draws, draws + n, [&] { return rng.uniform(); });
-    const at::AutoGradMode with_gradients(true);
-    const at::Tensor log_p = at::log_softmax(
-        head_forward(model, leaf.narrow(0, at, n)).to(at::kFloat), -1);
-    const at::Tensor label = (log_p.detach().exp().cumsum(-1, at::kDouble) <
-                              uniform.to(leaf.device()))
-                                 .sum(-1, /*keepdim=*/true)
-                                 .clamp_max(log_p.size(1) - 1);
-    log_p.gather(-1, label).sum().neg().backward();
-  }
-  return leaf.grad();
-}
 
 // A block whose matrices have a bias per token [B, T, out], leaves that take
 // the gradients at their outputs.
@@ -153,8 +127,8 @@ std::vector<BlockFisher> output_fisher(const Model& model,
     at::Tensor gradient = at::zeros_like(walk.output());
     const at::Tensor states = text_positions(walk.output(), prefix);
     text_positions(gradient, prefix)
-        .copy_(
-            label_gradient(model, states.flatten(0, 1), rng).view_as(states));
+        .copy_(label_gradient(model, states.flatten(0, 1), {}, rng)
+                   .view_as(states));
     walk.backward(
         gradient, [&](std::size_t i, const at::Tensor& input,
                       AttentionContext& context, const at::Tensor& from) {

@@ -72,10 +72,32 @@ TEST_CASE("repair: a copy of a removed column takes over its work") {
   moments.fit.add(x.narrow(0, 0, 300), x.narrow(0, 0, 300));
   moments.held_out.add(x.narrow(0, 300, 100), x.narrow(0, 300, 100));
   const Repair repair =
-      repair_columns(w, at::tensor({0, 1, 2}, at::kLong), moments);
+      repair_columns(w, at::tensor({0, 1, 2}, at::kLong), moments,
+                     RepairKind::kLeastSquares, /*with_bias=*/false);
   CHECK(repair.weight[0][0].item<float>() == Approx(5).epsilon(0.01));
   CHECK(repair.weight[0][1].item<float>() == Approx(2).epsilon(0.01));
   CHECK(repair.error_after < 1e-3 * repair.error_before);
+}
+
+TEST_CASE("repair: a bias stands for the mean of what went") {
+  // The removed input is 3 for every token and weighs 2.
+  at::Tensor x = at::randn({200, 3});
+  x.select(1, 2).fill_(3);
+  const at::Tensor w = at::tensor({1.f, -1.f, 2.f}).view({1, 3});
+  SplitMoments moments;
+  moments.fit.add(x.narrow(0, 0, 150), x.narrow(0, 0, 150));
+  moments.held_out.add(x.narrow(0, 150, 50), x.narrow(0, 150, 50));
+  const at::Tensor kept = at::tensor({0, 1}, at::kLong);
+  for (const RepairKind kind : {RepairKind::kBias, RepairKind::kLeastSquares}) {
+    const Repair repair = repair_columns(w, kept, moments, kind, true);
+    REQUIRE(repair.bias.defined());
+    CHECK(repair.bias.item<float>() == Approx(6).epsilon(1e-3));
+    CHECK(at::allclose(repair.weight, w.index_select(1, kept), 1e-2, 1e-2));
+    CHECK(repair.error_after < 1e-4 * repair.error_before);
+  }
+  const Repair cut = repair_columns(w, kept, moments, RepairKind::kNone, true);
+  CHECK_FALSE(cut.bias.defined());
+  CHECK(cut.error_after == cut.error_before);
 }
 
 TEST_CASE("repair: inputs of zeros keep the plain cut") {
@@ -84,7 +106,8 @@ TEST_CASE("repair: inputs of zeros keep the plain cut") {
   moments.fit.add(x, x);
   moments.held_out.add(x, x);
   const at::Tensor kept = at::tensor({1, 3}, at::kLong);
-  const Repair repair = repair_columns(w, kept, moments);
+  const Repair repair =
+      repair_columns(w, kept, moments, RepairKind::kLeastSquares, true);
   CHECK(at::equal(repair.weight, w.index_select(1, kept)));
   CHECK(repair.ridge == 0);
 }

@@ -144,7 +144,7 @@ TEST_CASE("structured_pruning: what experts see decides, if they see enough") {
   }
   const Model out =
       run_pass("structured_pruning",
-               "{sparsity_ratio: 0.5, heads: false, repair: false}", start)
+               "{sparsity_ratio: 0.5, heads: false, repair: none}", start)
           .model;
   const auto& before = start.blocks[1].mixture.experts;
   const auto& after = out.blocks[1].mixture.experts;

@@ -1,6 +1,7 @@
 // structured_pruning on every family and layout.
 #include "autoglm/core/log.h"
 #include "autoglm/model/checkpoint.h"
+#include "autoglm/model/footprint.h"
 #include "autoglm/model/forward.h"
 #include "passes/pruning/coupled_rows.h"
 #include "tests/passes/pass_runs.h"
@@ -222,8 +223,9 @@ TEST_CASE("structured_pruning: the result written and read is the same") {
 TEST_CASE("structured_pruning: what is not cut keeps its handles") {
   for (const auto& [name, start] : test::pruning_models()) {
     INFO(name);
-    const Model out =
-        run_pass("structured_pruning", "{sparsity_ratio: 0.4}", start).model;
+    const Model out = run_pass("structured_pruning",
+                               "{sparsity_ratio: 0.4, repair: none}", start)
+                          .model;
     for (std::size_t i = 0; i < start.blocks.size(); ++i) {
       Block before = start.blocks[i];
       visit_block(
@@ -252,4 +254,35 @@ TEST_CASE("structured_pruning: no family's repair is worse than its cut") {
       CHECK(layer["attention_error_cut"].get<double>() > 0);
     }
   }
+}
+
+TEST_CASE("structured_pruning: every importance cuts every family") {
+  for (const auto& [name, start] : test::pruning_models())
+    for (const char* importance : {"l2", "norm_gain", "fluctuation", "taylor",
+                                   "fisher", "obs", "random"}) {
+      INFO(name << " " << importance);
+      const auto run = run_pass(
+          "structured_pruning",
+          fmt::format("{{sparsity_ratio: 0.5, importance: {}}}", importance),
+          start);
+      CHECK_NOTHROW(verify_model(run.model));
+      for (std::size_t i = 0; i < start.blocks.size(); ++i)
+        CHECK(run.model.architecture.blocks[i].ffn <
+              start.architecture.blocks[i].ffn);
+    }
+}
+
+TEST_CASE("structured_pruning: allocated widths keep the uniform budget") {
+  for (const auto& [name, start] : test::pruning_models())
+    for (const char* allocation : {"global", "sensitivity"}) {
+      INFO(name << " " << allocation);
+      const auto parameters = [&](const std::string& params) {
+        const Model out = run_pass("structured_pruning", params, start).model;
+        CHECK_NOTHROW(verify_model(out));
+        return footprint(out).total().parameters;
+      };
+      CHECK(parameters(fmt::format(
+                "{{sparsity_ratio: 0.5, align: 8, allocation: {}}}",
+                allocation)) <= parameters("{sparsity_ratio: 0.5, align: 8}"));
+    }
 }

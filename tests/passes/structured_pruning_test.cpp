@@ -28,7 +28,7 @@ TEST_CASE("structured_pruning: by hand, the weakest channels go") {
       DenseWeight{(rows.expand({96, 32}) * 1e-3).to(at::kBFloat16)};
   const auto run =
       run_pass("structured_pruning",
-               "{sparsity_ratio: 0.5, align: 1, importance: l1, repair: false, "
+               "{sparsity_ratio: 0.5, align: 1, importance: l1, repair: none, "
                "target_layers: [layers.0.mlp.*]}",
                start);
   const Mlp& mlp = run.model.blocks[0].mlp;
@@ -58,7 +58,7 @@ TEST_CASE("structured_pruning: by hand, heads go by group or by strength") {
     }
     const auto run = run_pass("structured_pruning",
                               "{sparsity_ratio: 0.5, importance: l1, "
-                              "repair: false, ffn: false}",
+                              "repair: none, ffn: false}",
                               start);
     const at::Tensor left =
         to_dense(run.model.blocks[0].attention.output.weight, at::kFloat)[0];

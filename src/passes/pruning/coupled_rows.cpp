@@ -13,15 +13,17 @@ at::Tensor rows_of(const at::Tensor& units, std::int64_t size) {
 
 // In the one matrix that makes queries, keys and values.
 at::Tensor fused_rows(const Architecture& a, const BlockWidths& w,
-                      const at::Tensor& heads) {
+                      const at::Tensor& heads, const at::Tensor& groups) {
   const std::int64_t size = a.head_size;
   if (a.qkv == QkvLayout::kPerHead) return rows_of(heads, 3 * size);
   const at::Tensor query = rows_of(heads, size);
   const std::int64_t queries = w.query_heads * size, keys = w.kv_heads * size;
   if (w.query_heads == w.kv_heads)
     return at::cat({query, query + queries, query + queries + keys});
-  return at::cat(
-      {query, at::arange(queries, queries + 2 * keys, heads.options())});
+  const at::Tensor key = rows_of(
+      groups.defined() ? groups : at::arange(w.kv_heads, heads.options()),
+      size);
+  return at::cat({query, key + queries, key + queries + keys});
 }
 
 void keep_rows(Linear& linear, const at::Tensor& rows) {
@@ -33,7 +35,7 @@ void keep_rows(Linear& linear, const at::Tensor& rows) {
 }  // namespace
 
 std::vector<Rows> head_rows(const Architecture& a, const Block& block,
-                            const at::Tensor& heads) {
+                            const at::Tensor& heads, const at::Tensor& groups) {
   const Attention& attention = block.attention;
   const at::Tensor rows = rows_of(heads, a.head_size);
   if (a.is_latent())
@@ -44,11 +46,18 @@ std::vector<Rows> head_rows(const Architecture& a, const Block& block,
          rows_of(heads, a.latent.nope + a.value_size)}};
   const BlockWidths w = widths(a, block);
   if (attention.query_key_value.present())
-    return {{"attention.query_key_value", fused_rows(a, w, heads)}};
-  if (w.query_heads != w.kv_heads) return {{"attention.query", rows}};
+    return {{"attention.query_key_value", fused_rows(a, w, heads, groups)}};
+  if (w.query_heads == w.kv_heads)
+    return {{"attention.query", rows},
+            {"attention.key", rows},
+            {"attention.value", rows}};
+  // Groups that all stay are not touched.
+  if (!groups.defined() || groups.size(0) == w.kv_heads)
+    return {{"attention.query", rows}};
+  const at::Tensor shared = rows_of(groups, a.head_size);
   return {{"attention.query", rows},
-          {"attention.key", rows},
-          {"attention.value", rows}};
+          {"attention.key", shared},
+          {"attention.value", shared}};
 }
 
 at::Tensor head_columns(const Architecture& a, const at::Tensor& heads) {
@@ -63,8 +72,8 @@ at::Tensor pick(const at::Tensor& tensor, std::int64_t dim,
 }
 
 void keep_head_rows(const Architecture& a, Block& block,
-                    const at::Tensor& heads) {
-  for (const Rows& part : head_rows(a, block, heads))
+                    const at::Tensor& heads, const at::Tensor& groups) {
+  for (const Rows& part : head_rows(a, block, heads, groups))
     keep_rows(*find_linear(block, part.name), part.rows);
 }
 

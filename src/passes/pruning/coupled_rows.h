@@ -19,10 +19,11 @@ struct Rows {
 };
 
 /// The rows that make the given query heads. Keys and values belong to them
-/// where every query head has its own; those that a group of heads shares stay
-/// whole.
+/// where every query head has its own. Of those that a group of heads shares
+/// the given `groups` stay; undefined: all.
 std::vector<Rows> head_rows(const Architecture& architecture,
-                            const Block& block, const at::Tensor& heads);
+                            const Block& block, const at::Tensor& heads,
+                            const at::Tensor& groups = {});
 
 /// The columns of attention.output that read the given heads.
 at::Tensor head_columns(const Architecture& architecture,
@@ -36,7 +37,7 @@ at::Tensor pick(const at::Tensor& tensor, std::int64_t dim,
 /// Keeps the rows of the given heads, and their biases. The columns of
 /// attention.output are the caller's to cut.
 void keep_head_rows(const Architecture& architecture, Block& block,
-                    const at::Tensor& heads);
+                    const at::Tensor& heads, const at::Tensor& groups = {});
 
 /// Keeps the rows of gate and up (in one matrix or two), or of up alone, that
 /// make the given channels, and their biases. The columns of down, which have

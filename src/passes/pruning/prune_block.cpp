@@ -1,39 +1,35 @@
 #include "passes/pruning/prune_block.h"
 
+#include <algorithm>
+#include <limits>
 #include <optional>
 
 #include "autoglm/core/interrupt.h"
+#include "autoglm/core/rng.h"
+#include "autoglm/core/text.h"
+#include "autoglm/model/block_parts.h"
 #include "passes/expert_inputs.h"
 #include "passes/pruning/coupled_rows.h"
-#include "passes/pruning/importance.h"
-#include "passes/pruning/repair.h"
 
 namespace autoglm {
 namespace {
 
-void note_repair(Json& note, const std::string& name, double before,
-                 double after) {
-  note[name + "_cut"] = before;
-  note[name] = after;
-}
+// The matrix that reads the units of a part or of one expert, with what judges
+// and repairs it.
+struct Reader {
+  std::string name;  // below the block
+  bool routed = false;
+  std::optional<SplitMoments> data;
+  at::Tensor scores;  // of its units
+};
 
-void note_repair(Json& note, const std::string& name,
-                 const std::optional<Repair>& repair) {
-  if (repair)
-    note_repair(note, name, repair->error_before, repair->error_after);
-}
-
-// Keeps columns of a matrix; those of a plain cut without moments.
-std::optional<Repair> keep_columns(Linear& linear, const at::Tensor& kept,
-                                   const SplitMoments* moments) {
-  const at::Tensor weight = std::get<DenseWeight>(linear.weight).value;
-  if (moments == nullptr) {
-    linear.weight = DenseWeight{pick(weight, 1, kept)};
-    return {};
-  }
-  Repair repair = repair_columns(weight, kept, *moments);
-  linear.weight = DenseWeight{repair.weight};
-  return repair;
+// The MLP to which a reader belongs.
+Mlp& mlp_of(Block& block, const std::string& reader) {
+  constexpr std::string_view kExperts = "mlp.experts.";
+  if (reader == "mlp.down") return block.mlp;
+  if (reader == "mlp.shared.down") return block.mixture.shared;
+  return block.mixture.experts.at(
+      static_cast<std::size_t>(std::stoul(reader.substr(kExperts.size()))));
 }
 
 // Counts from 0 on the device of the block.
@@ -42,146 +38,294 @@ at::Tensor first(const Block& block, std::int64_t count) {
                                device(block.attention.output.weight)));
 }
 
-// One block on its way.
-class BlockPruner {
+// Keeps columns of a matrix; those of a plain cut without moments.
+std::optional<Repair> keep_columns(Linear& linear, const at::Tensor& kept,
+                                   const SplitMoments* moments,
+                                   const PruningMethod& method) {
+  const at::Tensor weight = std::get<DenseWeight>(linear.weight).value;
+  if (moments == nullptr) {
+    linear.weight = DenseWeight{pick(weight, 1, kept)};
+    return {};
+  }
+  Repair repair = repair_columns(weight, kept, *moments, method.repair,
+                                 method.new_biases || linear.bias.defined());
+  linear.weight = DenseWeight{repair.weight};
+  if (repair.bias.defined())
+    linear.bias =
+        linear.bias.defined() ? linear.bias + repair.bias : repair.bias;
+  return repair;
+}
+
+// Where a norm stands behind a part it takes away the size of every token's
+// output, so a token's error counts by what it is of that: [windows, T].
+at::Tensor inverse_energies(const Model& model, const BlockVisit& visit,
+                            Part part) {
+  const bool attention = part == Part::kAttention;
+  const Block& block = visit.original;
+  const Norm& norm =
+      attention ? block.after_attention_norm : block.after_mlp_norm;
+  if (!norm.gain.defined() || (!attention && block.is_mixture())) return {};
+  const Linear& reader = attention ? block.attention.output : block.mlp.down;
+  std::vector<at::Tensor> out;
+  for (std::size_t b = 0; b < visit.original_input.size(); ++b)
+    out.push_back(
+        apply_linear(
+            site_input(model, block, visit.layer, visit.original_input[b],
+                       visit.original_contexts[b],
+                       attention ? Site::kOutput : Site::kDown),
+            reader.weight, reader.bias)
+            .square()
+            .mean(-1)
+            .add(model.architecture.norm_epsilon)
+            .reciprocal());
+  const at::Tensor all = at::cat(out);
+  return all / all.mean();
+}
+
+class PartPruner {
  public:
-  BlockPruner(const Model& model, const BlockVisit* visit,
-              const PruningTarget& target, const PruningMethod& method,
-              Block block, Json& note)
+  PartPruner(const Model& model, const BlockVisit* visit, const Block& block,
+             Part part, const PruningMethod& method,
+             const BlockEvidence& evidence)
       : model_(model),
         visit_(method.needs_data() ? visit : nullptr),
-        to_(target.widths),
+        block_(block),
+        part_(part),
         method_(method),
-        block_(std::move(block)),
-        note_(note) {}
+        evidence_(evidence) {}
 
-  void prune_heads();
-  void prune_mlp();
-  void prune_experts();
-  Block take() { return std::move(block_); }
+  /// Readers one after the other, so that the data of one is held at a time.
+  /// `fewest`: units that one may be left with.
+  template <class Visit>
+  void for_readers(std::int64_t fewest, Visit&& visit) const;
+
+  /// Cuts what `reader` reads in `block` to `to`.
+  std::optional<Repair> cut(Block& block, const Reader& reader,
+                            const BlockWidths& to) const;
 
  private:
-  using Data = std::optional<SplitMoments>;
-
-  Data moments_at(Site site) const {
-    if (visit_ == nullptr) return {};
-    return collect_moments(model_, *visit_, block_, site);
-  }
-  const Moments* for_importance(const Data& data) const {
-    return data && method_.activation ? &data->fit : nullptr;
-  }
-  const SplitMoments* for_repair(const Data& data) const {
-    return data && method_.repair ? &*data : nullptr;
-  }
-  // Cuts an MLP to its most important channels.
-  std::optional<Repair> prune_channels(Mlp& mlp, std::int64_t count,
-                                       const Data& data) const;
+  std::optional<SplitMoments> moments() const;
+  void score(Reader& reader, std::int64_t fewest) const;
 
   const Model& model_;
   const BlockVisit* visit_;  // null: no data, or no need of it
-  const BlockWidths& to_;
+  const Block& block_;
+  Part part_;
   const PruningMethod& method_;
-  Block block_;
-  Json& note_;
+  const BlockEvidence& evidence_;
 };
 
-void BlockPruner::prune_heads() {
-  const Architecture& a = model_.architecture;
-  const BlockWidths from = widths(a, block_);
-  const Data data = moments_at(Site::kOutput);
-  const at::Tensor scores = head_scores(a, block_, for_importance(data));
-  // The best of every group, so that each keeps as many. Heads with keys and
-  // values of their own are free.
-  const std::int64_t groups =
-      from.query_heads == from.kv_heads ? 1 : from.kv_heads;
-  const std::int64_t size = from.query_heads / groups;
-  std::vector<at::Tensor> kept;
-  for (std::int64_t g = 0; g < groups; ++g)
-    kept.push_back(
-        largest(scores.narrow(0, g * size, size), to_.query_heads / groups) +
-        g * size);
-  const at::Tensor heads = at::cat(kept);
-  keep_head_rows(a, block_, heads);
-  note_repair(note_, "attention_error",
-              keep_columns(block_.attention.output, head_columns(a, heads),
-                           for_repair(data)));
-  note_["query_heads"] = to_.query_heads;
+std::optional<SplitMoments> PartPruner::moments() const {
+  if (visit_ == nullptr) return {};
+  const Site site = part_ == Part::kAttention ? Site::kOutput : Site::kDown;
+  const auto found = evidence_.fisher.tokens.find(site);
+  return collect_moments(model_, *visit_, block_, site, Streams::kBoth,
+                         found != evidence_.fisher.tokens.end()
+                             ? found->second
+                             : inverse_energies(model_, *visit_, part_));
 }
 
-std::optional<Repair> BlockPruner::prune_channels(Mlp& mlp, std::int64_t count,
-                                                  const Data& data) const {
-  const at::Tensor kept =
-      largest(channel_scores(mlp, for_importance(data)), count);
-  keep_channel_rows(mlp, kept);
-  return keep_columns(mlp.down, kept, for_repair(data));
+void PartPruner::score(Reader& reader, std::int64_t fewest) const {
+  Importance importance = method_.importance;
+  Evidence given;
+  given.inputs = reader.data ? &reader.data->fit : nullptr;
+  given.fewest = fewest;
+  given.seed = derive_seed(
+      method_.seed,
+      fmt::format("{}.{}", visit_ ? visit_->layer : 0, reader.name));
+  const auto gradients = evidence_.gradients.find(reader.name);
+  if (gradients != evidence_.gradients.end())
+    given.gradients = gradients->second;
+  const auto outputs = evidence_.fisher.outputs.find(reader.name);
+  if (outputs != evidence_.fisher.outputs.end())
+    given.outputs = &outputs->second;
+  if ((needs_moments(importance) && given.inputs == nullptr) ||
+      (needs_gradients(importance) && !given.gradients.defined()))
+    importance = without_data(importance);
+  Block names = block_;
+  reader.scores =
+      part_ == Part::kAttention
+          ? head_scores(model_.architecture, block_, importance, given)
+          : channel_scores(block_, mlp_of(names, reader.name), importance,
+                           given);
 }
 
-void BlockPruner::prune_mlp() {
-  note_repair(note_, "mlp_error",
-              prune_channels(block_.mlp, to_.ffn, moments_at(Site::kDown)));
-  note_["ffn"] = to_.ffn;
-}
-
-void BlockPruner::prune_experts() {
-  Mixture& mixture = block_.mixture;
+template <class Visit>
+void PartPruner::for_readers(std::int64_t fewest, Visit&& visit) const {
+  const auto one = [&](Reader reader) {
+    check_interrupted();
+    score(reader, fewest);
+    visit(reader);
+  };
+  if (part_ == Part::kAttention)
+    return one({"attention.output", false, moments(), {}});
+  if (!block_.is_mixture()) return one({"mlp.down", false, moments(), {}});
   // What experts receive depends on the attention, which is final by now, and
   // on no other expert.
   std::optional<ExpertInputs> inputs;
   if (visit_ != nullptr) inputs.emplace(model_, *visit_, block_);
-  double before = 0, after = 0;
-  int repaired = 0, without_data = 0;
+  const Mixture& mixture = block_.mixture;
   for (std::size_t e = 0; e < mixture.experts.size(); ++e) {
-    check_interrupted();
-    Mlp& expert = mixture.experts[e];
-    Data data;
+    std::optional<SplitMoments> data;
     if (inputs)
-      data = inputs->down(e, visit_->original.mixture.experts[e], expert);
-    if (inputs && !data) ++without_data;
-    if (const auto repair = prune_channels(expert, to_.ffn, data)) {
-      before += repair->error_before;
-      after += repair->error_after;
-      ++repaired;
-    }
+      data = inputs->down(e, visit_->original.mixture.experts[e],
+                          mixture.experts[e]);
+    one({fmt::format("mlp.experts.{}.down", e), true, std::move(data), {}});
   }
-  note_["ffn"] = to_.ffn;
-  if (repaired > 0)
-    note_repair(note_, "mlp_error", before / repaired, after / repaired);
-  if (without_data > 0) note_["experts_without_data"] = without_data;
-  if (!mixture.shared.down.present()) return;
-  note_repair(
-      note_, "shared_error",
-      prune_channels(mixture.shared, to_.shared_ffn, moments_at(Site::kDown)));
-  note_["shared_ffn"] = to_.shared_ffn;
+  if (mixture.shared.down.present())
+    one({"mlp.shared.down", false, moments(), {}});
+}
+
+struct KeptHeads {
+  at::Tensor heads, groups;  // groups: of keys and values that heads share
+};
+
+// The best of every group, so that each keeps as many; or the best groups.
+// Heads with keys and values of their own are free.
+KeptHeads kept_heads(const at::Tensor& scores, const BlockWidths& from,
+                     const BlockWidths& to) {
+  if (from.query_heads == from.kv_heads)
+    return {largest(scores, to.query_heads), {}};
+  const std::int64_t size = from.query_heads / from.kv_heads;
+  const at::Tensor groups =
+      largest(scores.view({from.kv_heads, size}).sum(1), to.kv_heads);
+  const at::Tensor chosen = groups.cpu();
+  std::vector<at::Tensor> heads;
+  for (std::int64_t i = 0; i < to.kv_heads; ++i) {
+    const std::int64_t start = chosen[i].item<std::int64_t>() * size;
+    heads.push_back(
+        largest(scores.narrow(0, start, size), to.query_heads / to.kv_heads) +
+        start);
+  }
+  return {at::cat(heads), groups};
+}
+
+std::optional<Repair> PartPruner::cut(Block& block, const Reader& reader,
+                                      const BlockWidths& to) const {
+  const SplitMoments* data = reader.data && method_.repair != RepairKind::kNone
+                                 ? &*reader.data
+                                 : nullptr;
+  if (part_ == Part::kAttention) {
+    const Architecture& a = model_.architecture;
+    const KeptHeads kept = kept_heads(reader.scores, widths(a, block_), to);
+    keep_head_rows(a, block, kept.heads, kept.groups);
+    return keep_columns(block.attention.output, head_columns(a, kept.heads),
+                        data, method_);
+  }
+  const at::Tensor kept = largest(
+      reader.scores, reader.name == "mlp.shared.down" ? to.shared_ffn : to.ffn);
+  Mlp& mlp = mlp_of(block, reader.name);
+  keep_channel_rows(mlp, kept);
+  return keep_columns(mlp.down, kept, data, method_);
+}
+
+// Errors of one part, or means over the experts that had data.
+struct Errors {
+  double before = 0, after = 0;
+  int count = 0, without = 0;
+
+  void add(const std::optional<Repair>& repair, bool had_data) {
+    without += had_data ? 0 : 1;
+    if (!repair) return;
+    before += repair->error_before;
+    after += repair->error_after;
+    ++count;
+  }
+  void write(Json& note, const std::string& name) const {
+    if (count == 0) return;
+    note[name + "_cut"] = before / count;
+    note[name] = after / count;
+  }
+};
+
+std::int64_t fewest_units(Part part, const std::vector<BlockWidths>& targets) {
+  std::int64_t out = std::numeric_limits<std::int64_t>::max();
+  for (const BlockWidths& to : targets)
+    out = std::min(out, part == Part::kAttention ? to.query_heads : to.ffn);
+  return out;
 }
 
 }  // namespace
 
+std::vector<Block> prune_part(const Model& model, const BlockVisit* visit,
+                              const Block& block, Part part,
+                              const std::vector<BlockWidths>& targets,
+                              const PruningMethod& method,
+                              const BlockEvidence& evidence,
+                              std::vector<Json>& notes) {
+  const PartPruner pruner(model, visit, block, part, method, evidence);
+  const bool data = visit != nullptr && method.needs_data();
+  std::vector<Block> out(targets.size(), block);
+  std::vector<Errors> own(targets.size()), shared(targets.size());
+  pruner.for_readers(fewest_units(part, targets), [&](const Reader& reader) {
+    for (std::size_t t = 0; t < targets.size(); ++t) {
+      Errors& errors = reader.name == "mlp.shared.down" ? shared[t] : own[t];
+      errors.add(pruner.cut(out[t], reader, targets[t]),
+                 reader.data.has_value());
+    }
+  });
+  for (std::size_t t = 0; t < targets.size(); ++t) {
+    Json& note = notes[t];
+    if (part == Part::kAttention) {
+      note["query_heads"] = targets[t].query_heads;
+      note["kv_heads"] = targets[t].kv_heads;
+      own[t].write(note, "attention_error");
+      continue;
+    }
+    note["ffn"] = targets[t].ffn;
+    own[t].write(note, "mlp_error");
+    if (!block.is_mixture()) continue;
+    if (data && own[t].without > 0)
+      note["experts_without_data"] = own[t].without;
+    if (!block.mixture.shared.down.present()) continue;
+    note["shared_ffn"] = targets[t].shared_ffn;
+    shared[t].write(note, "shared_error");
+  }
+  return out;
+}
+
+std::map<std::string, at::Tensor> part_scores(const Model& model,
+                                              const BlockVisit* visit,
+                                              const Block& block, Part part,
+                                              const PruningMethod& method,
+                                              const BlockEvidence& evidence) {
+  std::map<std::string, at::Tensor> out;
+  PartPruner(model, visit, block, part, method, evidence)
+      .for_readers(
+          1, [&](const Reader& reader) { out[reader.name] = reader.scores; });
+  return out;
+}
+
 Block prune_block(const Model& model, const BlockVisit* visit,
                   const Block& block, const PruningTarget& target,
-                  const PruningMethod& method, Json& note) {
-  BlockPruner pruner(model, visit, target, method, block, note);
-  // Attention first: what the MLP receives depends on it.
-  if (target.heads) pruner.prune_heads();
-  if (target.ffn && block.is_mixture())
-    pruner.prune_experts();
-  else if (target.ffn)
-    pruner.prune_mlp();
-  return pruner.take();
+                  const PruningMethod& method, const BlockEvidence& evidence,
+                  Json& note) {
+  Block out = block;
+  std::vector<Json> notes = {std::move(note)};
+  for (const Part part : {Part::kAttention, Part::kMlp})
+    if (target.cuts(part))
+      out = prune_part(model, visit, out, part, {target.widths}, method,
+                       evidence, notes)
+                .front();
+  note = std::move(notes.front());
+  return out;
 }
 
 void narrow_block(const Architecture& a, Block& block,
                   const PruningTarget& target) {
+  const PruningMethod method;
   if (target.heads) {
     const at::Tensor heads = first(block, target.widths.query_heads);
-    keep_head_rows(a, block, heads);
-    keep_columns(block.attention.output, head_columns(a, heads), nullptr);
+    keep_head_rows(a, block, heads, first(block, target.widths.kv_heads));
+    keep_columns(block.attention.output, head_columns(a, heads), nullptr,
+                 method);
   }
   if (!target.ffn) return;
   const auto narrow = [&](Mlp& mlp, std::int64_t width) {
     if (!mlp.down.present()) return;
     const at::Tensor kept = first(block, width);
     keep_channel_rows(mlp, kept);
-    keep_columns(mlp.down, kept, nullptr);
+    keep_columns(mlp.down, kept, nullptr, method);
   };
   if (!block.is_mixture()) return narrow(block.mlp, target.widths.ffn);
   for (Mlp& expert : block.mixture.experts) narrow(expert, target.widths.ffn);

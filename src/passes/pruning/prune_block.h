@@ -1,35 +1,82 @@
-// Cutting one block to given widths: query heads, then the channels of its MLP
-// or of all its experts, each time repairing the matrix that read what went.
+// Cutting the parts of one block to given widths: query heads (or whole
+// key/value groups), the channels of its MLP or of all its experts, each time
+// repairing the matrix that read what went.
 #pragma once
+
+#include <ATen/ATen.h>
+
+#include <cstdint>
+#include <functional>
+#include <vector>
 
 #include "autoglm/core/json.h"
 #include "autoglm/model/walk.h"
+#include "passes/output_fisher.h"
+#include "passes/pruning/importance.h"
+#include "passes/pruning/repair.h"
+#include "passes/pruning/unit_gradients.h"
 
 namespace autoglm {
+
+enum class Part { kAttention, kMlp };
 
 /// What becomes of a block. Matrices that this cuts must be dense.
 struct PruningTarget {
   bool heads = false, ffn = false;  // what is cut
   BlockWidths widths = {};          // what it has then
+
+  bool cuts(Part part) const { return part == Part::kAttention ? heads : ffn; }
 };
 
 struct PruningMethod {
-  bool activation = true;  // importance by inputs, not by weights alone
-  bool repair = true;
-  bool needs_data() const { return activation || repair; }
+  Importance importance = Importance::kActivation;
+  RepairKind repair = RepairKind::kLeastSquares;
+  /// Repairs may give a bias to a matrix that has none.
+  bool new_biases = false;
+  std::uint64_t seed = 0;
+
+  bool needs_data() const {
+    return needs_moments(importance) || repair != RepairKind::kNone;
+  }
 };
 
-/// `block` cut to its target. `visit`: the walk's place; null: no calibration
-/// data, so importance is l1 and nothing is repaired. Every expert of a mixture
-/// keeps channels of its own choice; one that too few tokens are sent to is
-/// treated as if there were no data. Adds to `note`: "query_heads",
-/// "attention_error", "attention_error_cut" (without the repair), "ffn",
-/// "mlp_error", "mlp_error_cut"; of mixtures the errors are means over the
-/// experts with data, and "shared_ffn", "shared_error", "shared_error_cut" and,
-/// if there are any, "experts_without_data" are added.
+/// What was found out about a block before the walk; all of it may be empty.
+struct BlockEvidence {
+  UnitGradients gradients;
+  BlockFisher fisher;  // token weights of moments, metrics for obs
+};
+
+/// `block` with one part cut to each of `targets`, in their order; its inputs
+/// are looked at once. `visit`: the walk's place; null: no calibration data, so
+/// importance is by weights alone and nothing is repaired. Every expert of a
+/// mixture keeps channels of its own choice; one that too few tokens are sent
+/// to is treated as if there were no data. Adds to each of `notes`, one per
+/// target: "query_heads" ("kv_heads"), "attention_error", "attention_error_cut"
+/// (without the repair), or "ffn", "mlp_error", "mlp_error_cut"; of mixtures
+/// the errors are means over the experts with data, and "shared_ffn",
+/// "shared_error", "shared_error_cut" and, if there are any,
+/// "experts_without_data" are added.
+std::vector<Block> prune_part(const Model& model, const BlockVisit* visit,
+                              const Block& block, Part part,
+                              const std::vector<BlockWidths>& targets,
+                              const PruningMethod& method,
+                              const BlockEvidence& evidence,
+                              std::vector<Json>& notes);
+
+/// Scores of the units of a part by name of the matrix that reads them, as
+/// prune_part judges them. Heads that share keys and values come group by
+/// group.
+std::map<std::string, at::Tensor> part_scores(const Model& model,
+                                              const BlockVisit* visit,
+                                              const Block& block, Part part,
+                                              const PruningMethod& method,
+                                              const BlockEvidence& evidence);
+
+/// Both parts, attention first: what the MLP receives depends on it.
 Block prune_block(const Model& model, const BlockVisit* visit,
                   const Block& block, const PruningTarget& target,
-                  const PruningMethod& method, Json& note);
+                  const PruningMethod& method, const BlockEvidence& evidence,
+                  Json& note);
 
 /// Cuts by shape alone: the first heads and channels stay. For plans.
 void narrow_block(const Architecture& architecture, Block& block,

@@ -1,27 +1,40 @@
-// Least-squares repair of a matrix that lost input columns.
+// Repair of a matrix that lost input columns.
 #pragma once
 
 #include <ATen/ATen.h>
+
+#include <string>
 
 #include "passes/layer_moments.h"
 
 namespace autoglm {
 
-struct Repair {
-  at::Tensor weight;        // [out, kept], the dtype of the original
-  double error_before = 0;  // plain cut, relative, on held-out data
-  double error_after = 0;   // what `weight` gives
-  double ridge = 0;         // times the mean diagonal; 0: plain cut kept
+enum class RepairKind {
+  kNone,          // the plain cut
+  kBias,          // the mean of what went becomes a bias (FLAP, 2312.11983)
+  kLeastSquares,  // the columns that stay are fitted again
 };
 
-/// Finds V [out, kept] with small || W X - V Z_K ||^2, where W [out, in] is the
-/// original matrix, X its original inputs and Z_K the kept columns of what the
-/// compressed stream feeds it. The ridge pulls towards the plain cut W_K, its
-/// strength is chosen on held-out data, and if no repair is better there the
-/// plain cut stays.
+RepairKind repair_named(const std::string& name);
+
+struct Repair {
+  at::Tensor weight;        // [out, kept], the dtype of the original
+  at::Tensor bias;          // [out] to add; undefined: none
+  double error_before = 0;  // plain cut, relative, on held-out data
+  double error_after = 0;   // what `weight` and `bias` give
+  double ridge = 0;         // times the mean diagonal; 0: columns as cut
+};
+
+/// Finds V [out, kept] and, if `with_bias`, b with small || W X - V Z_K - b
+/// ||^2, where W [out, in] is the original matrix, X its original inputs and
+/// Z_K the kept columns of what the compressed stream feeds it. With a bias
+/// that is the fit of the centred data. The ridge pulls towards the plain cut
+/// W_K, its strength is chosen on held-out data, and if no repair is better
+/// there the plain cut stays.
 ///   V = (W Sxz_K + r W_K) (Szz_KK + r I)^-1
-/// kept: [kept] int64 column indices.
+/// kept: [kept] int64 column indices. kBias always has a bias.
 Repair repair_columns(const at::Tensor& weight, const at::Tensor& kept,
-                      const SplitMoments& moments);
+                      const SplitMoments& moments, RepairKind kind,
+                      bool with_bias);
 
 }  // namespace autoglm

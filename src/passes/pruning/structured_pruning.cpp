@@ -1,61 +1,33 @@
 // Cut whole FFN channels and query heads, then repair what read them.
 //
 // Which rows and columns go together: coupled_rows.h; which of them go:
-// importance.h. Each key/value group loses the same number of query heads, so
-// that grouped attention keeps its shape; where every query head has a key and
-// a value of its own, they go with it. Every expert of a mixture loses channels
-// of its own choice, all the same number; routers stay. All selected blocks of
-// one kind get the same widths, which is what stock loaders can read. The
-// matrix that read the removed channels is fitted again by least squares
-// (ZipLM, arXiv 2302.04089; AMC, arXiv 1802.03494): inputs from the pruned
-// stream, targets from the original. In sandwich-norm families the target is
-// the sublayer's output before its norm, which can hide a scale but not a
-// direction.
-#include <algorithm>
-#include <cmath>
+// importance.h; how many in which layer: options.h, width_allocation.h. Each
+// key/value group loses the same number of query heads, so that grouped
+// attention keeps its shape, or goes as a whole; where every query head has a
+// key and a value of its own, they go with it. Every expert of a mixture loses
+// channels of its own choice, all the same number; routers stay. The matrix
+// that read the removed channels is fitted again by least squares (ZipLM, arXiv
+// 2302.04089; AMC, arXiv 1802.03494): inputs from the pruned stream, targets
+// from the original.
+#include <map>
 #include <set>
 
 #include "autoglm/core/error.h"
 #include "autoglm/core/log.h"
 #include "autoglm/core/progress.h"
 #include "autoglm/core/text.h"
-#include "autoglm/model/block_parts.h"
 #include "autoglm/passes/pass.h"
-#include "passes/pruning/coupled_rows.h"
+#include "passes/pruning/options.h"
 #include "passes/pruning/prune_block.h"
+#include "passes/pruning/unit_gradients.h"
+#include "passes/pruning/width_allocation.h"
 
 namespace autoglm::passes {
 namespace {
 
 class StructuredPruning final : public Pass {
  public:
-  struct Options {
-    double sparsity_ratio = 0.2;
-    std::vector<std::string> target_layers = {"encoder.block.*"};
-    std::string importance = "activation";
-    std::int64_t align = 0;
-    bool heads = true;
-    bool ffn = true;
-    bool repair = true;
-
-    template <class Field>
-    void visit(Field&& field) {
-      field("sparsity_ratio", sparsity_ratio,
-            "share of channels and query heads to remove", Range{0, 0.9});
-      field("target_layers", target_layers,
-            "blocks to prune; globs over layer names");
-      field("importance", importance,
-            "activation: weight norm times rms of the input; l1: weights only",
-            Choices{"activation", "l1"});
-      field("align", align,
-            "FFN widths are multiples of this; 0: 256, 64, 8 or 1 by width",
-            Range{0, 4096});
-      field("heads", heads, "remove query heads");
-      field("ffn", ffn, "remove FFN channels");
-      field("repair", repair,
-            "fit down and output again to the original's outputs");
-    }
-  };
+  using Options = PruningOptions;
 
   explicit StructuredPruning(Options options) : options_(std::move(options)) {}
   void run(Model& model, PassContext& context) const override;
@@ -65,115 +37,102 @@ class StructuredPruning final : public Pass {
   }
 
  private:
-  std::vector<PruningTarget> targets(const Model& model) const;
-  BlockWidths target_widths(const BlockWidths& from, bool heads,
-                            bool ffn) const;
-  // Of an FFN that was `ffn` wide.
-  std::int64_t kept_ffn(std::int64_t ffn) const;
+  bool own_widths() const {
+    return options_.allocation != "uniform" || options_.threshold > 0;
+  }
+  std::vector<BlockEvidence> gather(
+      const Model& model, const PassContext& context,
+      const std::vector<PruningTarget>& targets) const;
 
   Options options_;
 };
 
-std::int64_t automatic_alignment(std::int64_t ffn) {
-  // 256 suits every low-bit kernel and loader; small models cannot afford it.
-  return ffn >= 4096 ? 256 : ffn >= 256 ? 64 : ffn >= 64 ? 8 : 1;
-}
-
-// The multiple of `unit` nearest to the share that stays; at least one unit.
-std::int64_t kept_width(std::int64_t width, double ratio, std::int64_t unit) {
-  if (ratio == 0) return width;
-  const double wanted = static_cast<double>(width) * (1 - ratio);
-  const auto units = static_cast<std::int64_t>(
-      std::llround(wanted / static_cast<double>(unit)));
-  return std::min(width, std::max<std::int64_t>(1, units) * unit);
-}
-
-// Throws kConfig where a matrix that is to be cut is quantized.
-void check_dense(const Architecture& a, const Block& block, std::size_t layer,
-                 const PruningTarget& target) {
-  std::set<std::string> cut;
-  if (target.heads) {
-    const at::Tensor none =
-        at::empty({0}, at::TensorOptions(at::kLong).device(at::kMeta));
-    for (const Rows& part : head_rows(a, block, none)) cut.insert(part.name);
-    cut.insert("attention.output");
+// Throws kConfig where the result would not be what stock loaders read.
+void check_uniform(const Model& model,
+                   const std::vector<PruningTarget>& targets) {
+  std::map<bool, std::set<std::vector<std::int64_t>>> kinds;
+  for (std::size_t i = 0; i < targets.size(); ++i) {
+    const BlockWidths& w = targets[i].widths;
+    kinds[model.blocks[i].is_mixture()].insert({w.ffn, w.shared_ffn});
   }
-  visit_block(
-      block,
-      [&](const std::string& name, const Linear& part) {
-        if (!std::holds_alternative<DenseWeight>(part.weight) &&
-            (cut.contains(name) || (target.ffn && name.starts_with("mlp."))))
-          fail(ErrorKind::kConfig,
-               fmt::format("structured_pruning: layers.{}.{} is quantized; put "
-                           "pruning before quantization",
-                           layer, name));
-      },
-      [](const std::string&, const at::Tensor&) {});
+  for (const auto& [mixture, widths] : kinds)
+    if (widths.size() > 1)
+      fail(ErrorKind::kConfig,
+           "structured_pruning: uniform: true, but layers end with different "
+           "FFN widths; select all layers and allocation: uniform");
+  for (const PruningTarget& target : targets)
+    if (target.widths.query_heads != targets[0].widths.query_heads ||
+        target.widths.kv_heads != targets[0].widths.kv_heads)
+      fail(ErrorKind::kConfig,
+           "structured_pruning: uniform: true, but layers end with different "
+           "numbers of heads; select all layers and allocation: uniform");
 }
 
-std::int64_t StructuredPruning::kept_ffn(std::int64_t ffn) const {
-  return kept_width(
-      ffn, options_.sparsity_ratio,
-      options_.align > 0 ? options_.align : automatic_alignment(ffn));
-}
-
-BlockWidths StructuredPruning::target_widths(const BlockWidths& from,
-                                             bool heads, bool ffn) const {
-  const double ratio = options_.sparsity_ratio;
-  BlockWidths to = from;
-  if (heads && from.query_heads == from.kv_heads)
-    to.query_heads = to.kv_heads = kept_width(from.query_heads, ratio, 1);
-  else if (heads)
-    to.query_heads =
-        from.kv_heads * kept_width(from.query_heads / from.kv_heads, ratio, 1);
-  if (!ffn) return to;
-  to.ffn = kept_ffn(from.ffn);
-  // Stock loaders take shared experts to be a whole number of routed ones.
-  if (from.shared_ffn > 0)
-    to.shared_ffn = from.shared_ffn % from.ffn == 0
-                        ? to.ffn * (from.shared_ffn / from.ffn)
-                        : kept_ffn(from.shared_ffn);
-  return to;
-}
-
-std::vector<PruningTarget> StructuredPruning::targets(
-    const Model& model) const {
-  const std::vector<std::string> selected =
-      select_linears(model, options_.target_layers);
-  const auto any = [&](std::size_t layer, const char* part) {
-    const std::string prefix = fmt::format("layers.{}.{}.", layer, part);
-    return std::any_of(
-        selected.begin(), selected.end(),
-        [&](const std::string& name) { return name.starts_with(prefix); });
+std::vector<BlockEvidence> StructuredPruning::gather(
+    const Model& model, const PassContext& context,
+    const std::vector<PruningTarget>& targets) const {
+  std::vector<BlockEvidence> out(model.blocks.size());
+  if (!context.calibration.defined()) return out;
+  const Importance importance = importance_named(options_.importance);
+  const at::Tensor windows = context.calibration.to(context.device);
+  const auto wanted = [&](const std::string& name) {
+    const auto layer = static_cast<std::size_t>(std::stoul(name.substr(7)));
+    const bool attention = name.find(".attention.") != std::string::npos;
+    const bool own = attention ? targets[layer].heads : targets[layer].ffn;
+    return own || own_widths();
   };
-  const Architecture& a = model.architecture;
-  std::vector<PruningTarget> out(model.blocks.size());
-  for (std::size_t i = 0; i < out.size(); ++i) {
-    const BlockWidths& from = a.blocks[i];
-    PruningTarget& target = out[i];
-    target.widths = target_widths(from, options_.heads && any(i, "attention"),
-                                  options_.ffn && any(i, "mlp"));
-    target.heads = target.widths.query_heads != from.query_heads;
-    target.ffn = target.widths.ffn != from.ffn ||
-                 target.widths.shared_ffn != from.shared_ffn;
-    check_dense(a, model.blocks[i], i, target);
+  if (needs_gradients(importance)) {
+    const auto scores = unit_gradients(model, windows, context.prefix,
+                                       importance == Importance::kTaylor
+                                           ? GradientScore::kTaylor
+                                           : GradientScore::kFisher,
+                                       context.seed, wanted);
+    for (std::size_t i = 0; i < out.size(); ++i) out[i].gradients = scores[i];
   }
+  if (!options_.fisher) return out;
+  const FisherOptions fisher = {
+      .batch = 8, .seed = context.seed, .wanted = [&](const std::string& name) {
+        return (name.ends_with("attention.output") || name.ends_with("down")) &&
+               name.find(".experts.") == std::string::npos && wanted(name);
+      }};
+  Progress progress("fisher information", (windows.size(0) + 7) / 8, "batches");
+  std::vector<BlockFisher> found = output_fisher(
+      model, windows, context.prefix, fisher, [&] { progress.step(); });
+  for (std::size_t i = 0; i < out.size(); ++i)
+    out[i].fisher = std::move(found[i]);
   return out;
 }
 
 void StructuredPruning::run(Model& model, PassContext& context) const {
   const at::Device home = device(model.embedding);
-  const std::vector<PruningTarget> wanted = targets(model);
+  std::vector<PruningTarget> wanted = uniform_targets(model, options_);
   Model work = to_device(model, context.device);
-  const PruningMethod method = {options_.importance == "activation",
-                                options_.repair};
+  PruningMethod method = {importance_named(options_.importance),
+                          repair_named(options_.repair), options_.new_biases,
+                          context.seed};
+  if (!context.calibration.defined()) {
+    method.repair = RepairKind::kNone;
+    if (without_data(method.importance) != method.importance) {
+      method.importance = without_data(method.importance);
+      log_warning(
+          "structured_pruning: no calibration data; importance is l1 and "
+          "nothing is repaired");
+    } else {
+      log_warning(
+          "structured_pruning: no calibration data; nothing is repaired");
+    }
+  }
+  const std::vector<BlockEvidence> evidence = gather(work, context, wanted);
+  if (own_widths())
+    wanted = allocate_widths(work, context, options_, method, evidence, wanted);
+  if (options_.uniform) check_uniform(work, wanted);
   Json notes = Json::array();
   Progress progress("structured pruning", model.architecture.layers(),
                     "blocks");
   const auto one = [&](const BlockVisit* visit, std::size_t layer) {
     Json note = {{"layer", layer}};
     Block out = prune_block(work, visit, work.blocks[layer], wanted[layer],
-                            method, note);
+                            method, evidence[layer], note);
     notes.push_back(std::move(note));
     progress.step();
     return out;
@@ -184,9 +143,6 @@ void StructuredPruning::run(Model& model, PassContext& context) const {
                   return one(&visit, static_cast<std::size_t>(visit.layer));
                 });
   } else {
-    log_warning(
-        "structured_pruning: no calibration data; importance is l1 and "
-        "nothing is repaired");
     for (std::size_t i = 0; i < work.blocks.size(); ++i)
       work.blocks[i] = one(nullptr, i);
   }
@@ -196,7 +152,14 @@ void StructuredPruning::run(Model& model, PassContext& context) const {
 }
 
 void StructuredPruning::plan(Model& shapes) const {
-  const std::vector<PruningTarget> wanted = targets(shapes);
+  const std::vector<PruningTarget> wanted = uniform_targets(shapes, options_);
+  if (options_.uniform) {
+    check_uniform(shapes, wanted);
+    if (own_widths() || options_.new_biases || options_.repair == "bias")
+      fail(ErrorKind::kConfig,
+           "structured_pruning: uniform: true does not go with allocation: "
+           "global or sensitivity, threshold, new_biases or repair: bias");
+  }
   for (std::size_t i = 0; i < wanted.size(); ++i)
     narrow_block(shapes.architecture, shapes.blocks[i], wanted[i]);
   update_widths(shapes);
