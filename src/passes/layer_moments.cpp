@@ -64,6 +64,20 @@ Moments Moments::centred() const {
   return out;
 }
 
+Moments Moments::first(std::int64_t count) const {
+  const auto part = [&](const at::Tensor& moments) {
+    return moments.narrow(0, 0, count).narrow(1, 0, count);
+  };
+  Moments out = *this;
+  out.compressed = part(compressed);
+  out.sum = sum.narrow(0, 0, count);
+  if (!has_drift()) return out;
+  out.drift_cross = part(drift_cross);
+  out.drift = part(drift);
+  out.drift_sum = drift_sum.narrow(0, 0, count);
+  return out;
+}
+
 Moments Moments::with_constant() const {
   const auto bordered = [](const at::Tensor& moments, const at::Tensor& right,
                            const at::Tensor& below, double corner) {

@@ -42,6 +42,8 @@ struct Moments {
   }
   /// About the means, which a bias can make up for.
   Moments centred() const;
+  /// Of the first `count` inputs alone.
+  Moments first(std::int64_t count) const;
   /// With one more input that is 1 for every token, in both streams.
   Moments with_constant() const;
 };

@@ -30,7 +30,8 @@ at::Tensor obs_scores(const at::Tensor& weight, const Moments& inputs,
   constexpr double kGone = std::numeric_limits<double>::infinity();
   const std::int64_t in = weight.size(1), units = in / size;
   const at::Tensor wide = weight.to(at::kDouble);
-  const at::Tensor second = inputs.compressed.to(at::kDouble);
+  const at::Tensor second =
+      inputs.compressed.narrow(0, 0, in).narrow(1, 0, in).to(at::kDouble);
   const double mean = second.diagonal().mean().item<double>();
   at::Tensor scores = at::zeros({units}, at::kDouble);
   // Inputs that are all zero are worth nothing.
@@ -40,9 +41,11 @@ at::Tensor obs_scores(const at::Tensor& weight, const Moments& inputs,
   at::Tensor inverse =
       solve_spd(damped, at::eye(in, second.options())).contiguous();
   // Where the best V without a cut stands; the original W, but for drift.
-  at::Tensor v = at::mm(
-      at::mm(wide, inputs.cross().to(at::kDouble)) + wide * (ridge * mean),
-      inverse);
+  const at::Tensor cross = inputs.cross().narrow(1, 0, in).to(at::kDouble);
+  at::Tensor target = at::mm(wide, cross.narrow(0, 0, in));
+  if (cross.size(0) > in)
+    target = target + cross.narrow(0, in, cross.size(0) - in);
+  at::Tensor v = at::mm(target + wide * (ridge * mean), inverse);
   at::Tensor sv = weighed(outputs, v);
   at::Tensor gone = at::zeros({units}, second.options().dtype(at::kBool));
   const at::Tensor within = at::arange(size, gone.options().dtype(at::kLong));

@@ -17,7 +17,8 @@ namespace autoglm {
 /// before. With `outputs` errors are measured by that metric. Down to
 /// `fewest` units the order is followed; what would stay then has the highest
 /// scores. Beyond 256 units several go at once, a 256th of all. `ridge`: of the
-/// mean diagonal. Memory: three matrices [in, in] in fp64.
+/// mean diagonal. `inputs` may have a drift beside them (reader_moments.h).
+/// Memory: three matrices [in, in] in fp64.
 at::Tensor obs_scores(const at::Tensor& weight, const Moments& inputs,
                       std::int64_t size, std::int64_t fewest,
                       const OutputMetric* outputs = nullptr,

@@ -10,6 +10,7 @@
 #include "autoglm/model/block_parts.h"
 #include "passes/expert_inputs.h"
 #include "passes/pruning/coupled_rows.h"
+#include "passes/pruning/reader_moments.h"
 
 namespace autoglm {
 namespace {
@@ -56,32 +57,6 @@ std::optional<Repair> keep_columns(Linear& linear, const at::Tensor& kept,
   return repair;
 }
 
-// Where a norm stands behind a part it takes away the size of every token's
-// output, so a token's error counts by what it is of that: [windows, T].
-at::Tensor inverse_energies(const Model& model, const BlockVisit& visit,
-                            Part part) {
-  const bool attention = part == Part::kAttention;
-  const Block& block = visit.original;
-  const Norm& norm =
-      attention ? block.after_attention_norm : block.after_mlp_norm;
-  if (!norm.gain.defined() || (!attention && block.is_mixture())) return {};
-  const Linear& reader = attention ? block.attention.output : block.mlp.down;
-  std::vector<at::Tensor> out;
-  for (std::size_t b = 0; b < visit.original_input.size(); ++b)
-    out.push_back(
-        apply_linear(
-            site_input(model, block, visit.layer, visit.original_input[b],
-                       visit.original_contexts[b],
-                       attention ? Site::kOutput : Site::kDown),
-            reader.weight, reader.bias)
-            .square()
-            .mean(-1)
-            .add(model.architecture.norm_epsilon)
-            .reciprocal());
-  const at::Tensor all = at::cat(out);
-  return all / all.mean();
-}
-
 class PartPruner {
  public:
   PartPruner(const Model& model, const BlockVisit* visit, const Block& block,
@@ -117,22 +92,28 @@ class PartPruner {
 
 std::optional<SplitMoments> PartPruner::moments() const {
   if (visit_ == nullptr) return {};
-  const Site site = part_ == Part::kAttention ? Site::kOutput : Site::kDown;
-  const auto found = evidence_.fisher.tokens.find(site);
-  return collect_moments(model_, *visit_, block_, site, Streams::kBoth,
-                         found != evidence_.fisher.tokens.end()
-                             ? found->second
-                             : inverse_energies(model_, *visit_, part_));
+  const auto& tokens = evidence_.fisher.tokens;
+  const auto found =
+      tokens.find(part_ == Part::kAttention ? Site::kOutput : Site::kDown);
+  return reader_moments(model_, *visit_, block_, part_,
+                        found != tokens.end() ? found->second : at::Tensor());
 }
 
 void PartPruner::score(Reader& reader, std::int64_t fewest) const {
   Importance importance = method_.importance;
   Evidence given;
-  given.inputs = reader.data ? &reader.data->fit : nullptr;
+  Moments own;           // without the drift beside them
+  Block names = block_;  // find_linear wants to write
+  if (reader.data && importance == Importance::kObs) {
+    given.inputs = &reader.data->fit;
+  } else if (reader.data) {
+    // Without the drift beside them.
+    own = reader.data->fit.first(
+        columns(find_linear(names, reader.name)->weight));
+    given.inputs = &own;
+  }
   given.fewest = fewest;
-  given.seed = derive_seed(
-      method_.seed,
-      fmt::format("{}.{}", visit_ ? visit_->layer : 0, reader.name));
+  given.seed = derive_seed(evidence_.seed, reader.name);
   const auto gradients = evidence_.gradients.find(reader.name);
   if (gradients != evidence_.gradients.end())
     given.gradients = gradients->second;
@@ -142,7 +123,6 @@ void PartPruner::score(Reader& reader, std::int64_t fewest) const {
   if ((needs_moments(importance) && given.inputs == nullptr) ||
       (needs_gradients(importance) && !given.gradients.defined()))
     importance = without_data(importance);
-  Block names = block_;
   reader.scores =
       part_ == Part::kAttention
           ? head_scores(model_.architecture, block_, importance, given)

@@ -13,12 +13,11 @@
 #include "autoglm/model/walk.h"
 #include "passes/output_fisher.h"
 #include "passes/pruning/importance.h"
+#include "passes/pruning/reader_moments.h"
 #include "passes/pruning/repair.h"
 #include "passes/pruning/unit_gradients.h"
 
 namespace autoglm {
-
-enum class Part { kAttention, kMlp };
 
 /// What becomes of a block. Matrices that this cuts must be dense.
 struct PruningTarget {
@@ -33,7 +32,6 @@ struct PruningMethod {
   RepairKind repair = RepairKind::kLeastSquares;
   /// Repairs may give a bias to a matrix that has none.
   bool new_biases = false;
-  std::uint64_t seed = 0;
 
   bool needs_data() const {
     return needs_moments(importance) || repair != RepairKind::kNone;
@@ -43,7 +41,8 @@ struct PruningMethod {
 /// What was found out about a block before the walk; all of it may be empty.
 struct BlockEvidence {
   UnitGradients gradients;
-  BlockFisher fisher;  // token weights of moments, metrics for obs
+  BlockFisher fisher;      // token weights of moments, metrics for obs
+  std::uint64_t seed = 0;  // for random
 };
 
 /// `block` with one part cut to each of `targets`, in their order; its inputs

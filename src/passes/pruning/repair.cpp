@@ -28,12 +28,14 @@ Repair repair_columns(const at::Tensor& weight, const at::Tensor& kept,
   const bool biased = kind == RepairKind::kBias ||
                       (kind == RepairKind::kLeastSquares && with_bias);
   const Moments fit = biased ? moments.fit.with_constant() : moments.fit;
-  const at::Tensor none = at::zeros({weight.size(0)}, weight.options());
-  const at::Tensor wide =
-      biased ? with_column(weight, none).to(at::kFloat) : weight.to(at::kFloat);
+  at::Tensor wide = weight.to(at::kFloat);
+  if (moments.fit.sum.size(0) > weight.size(1))
+    wide = at::cat({wide, at::eye(weight.size(0), wide.options())}, 1);
+  const std::int64_t constant = wide.size(1);
+  if (biased)
+    wide = with_column(wide, at::zeros({weight.size(0)}, wide.options()));
   const at::Tensor columns =
-      biased ? at::cat({kept, at::full({1}, weight.size(1), kept.options())})
-             : kept;
+      biased ? at::cat({kept, at::full({1}, constant, kept.options())}) : kept;
   const at::Tensor cut = wide.index_select(1, columns);
   const LayerError error(
       wide, biased ? moments.held_out.with_constant() : moments.held_out);

@@ -32,7 +32,9 @@ struct Repair {
 /// W_K, its strength is chosen on held-out data, and if no repair is better
 /// there the plain cut stays.
 ///   V = (W Sxz_K + r W_K) (Szz_KK + r I)^-1
-/// kept: [kept] int64 column indices. kBias always has a bias.
+/// kept: [kept] int64 column indices. kBias always has a bias. Moments may have
+/// `out` more inputs than W: what is added to its output beside it and differs
+/// between the streams, which the fit then makes up for too.
 Repair repair_columns(const at::Tensor& weight, const at::Tensor& kept,
                       const SplitMoments& moments, RepairKind kind,
                       bool with_bias);

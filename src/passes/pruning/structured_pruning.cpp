@@ -15,6 +15,7 @@
 #include "autoglm/core/error.h"
 #include "autoglm/core/log.h"
 #include "autoglm/core/progress.h"
+#include "autoglm/core/rng.h"
 #include "autoglm/core/text.h"
 #include "autoglm/passes/pass.h"
 #include "passes/pruning/options.h"
@@ -72,6 +73,8 @@ std::vector<BlockEvidence> StructuredPruning::gather(
     const Model& model, const PassContext& context,
     const std::vector<PruningTarget>& targets) const {
   std::vector<BlockEvidence> out(model.blocks.size());
+  for (std::size_t i = 0; i < out.size(); ++i)
+    out[i].seed = derive_seed(context.seed, fmt::format("layers.{}", i));
   if (!context.calibration.defined()) return out;
   const Importance importance = importance_named(options_.importance);
   const at::Tensor windows = context.calibration.to(context.device);
@@ -108,8 +111,7 @@ void StructuredPruning::run(Model& model, PassContext& context) const {
   std::vector<PruningTarget> wanted = uniform_targets(model, options_);
   Model work = to_device(model, context.device);
   PruningMethod method = {importance_named(options_.importance),
-                          repair_named(options_.repair), options_.new_biases,
-                          context.seed};
+                          repair_named(options_.repair), options_.new_biases};
   if (!context.calibration.defined()) {
     method.repair = RepairKind::kNone;
     if (without_data(method.importance) != method.importance) {
