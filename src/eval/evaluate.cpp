@@ -50,10 +50,19 @@ Scorecard evaluate(const Model& model, const TokenWindows& windows,
     const at::Tensor ids = all.narrow(0, at, n).to(options.device);
     const at::Tensor targets =
         ids.narrow(1, first, ids.size(1) - first).flatten();
-    const at::Tensor x = text_states(compute, ids, prefix, options.dtype);
+    std::vector<at::Tensor> states, states_original;
+    const auto run = [&](const Model& one,
+                         std::vector<at::Tensor>& all_states) {
+      std::function<void(at::Tensor)> keep;
+      if (options.on_states && reference)
+        keep = [&](const at::Tensor& state) { all_states.push_back(state); };
+      return text_states(one, ids, prefix, options.dtype, keep);
+    };
+    const at::Tensor x = run(compute, states);
     at::Tensor x_original;
-    if (reference)
-      x_original = text_states(*reference, ids, prefix, options.dtype);
+    if (reference) x_original = run(*reference, states_original);
+    if (options.on_states && reference)
+      options.on_states(states, states_original);
     // The head is applied to a few positions at a time: at GLM's vocabulary
     // the logits of a whole batch would not fit.
     const std::int64_t step = std::max<std::int64_t>(

@@ -134,11 +134,17 @@ at::Tensor text_positions(const at::Tensor& x, std::int64_t prefix) {
 }
 
 at::Tensor text_states(const Model& model, const at::Tensor& ids,
-                       std::int64_t prefix, at::ScalarType dtype) {
+                       std::int64_t prefix, at::ScalarType dtype,
+                       const std::function<void(at::Tensor)>& on_hidden) {
   AttentionContext context = attention_context(model, ids);
-  const at::Tensor x = run_blocks(
-      model, embed(model, model.embedding, ids, context, dtype), context, {});
-  return text_positions(x, prefix).flatten(0, 1);
+  const auto scored = [&](const at::Tensor& x) {
+    return text_positions(x, prefix).flatten(0, 1);
+  };
+  std::function<void(at::Tensor)> at_scored;
+  if (on_hidden) at_scored = [&](const at::Tensor& x) { on_hidden(scored(x)); };
+  return scored(run_blocks(model,
+                           embed(model, model.embedding, ids, context, dtype),
+                           context, at_scored));
 }
 
 at::Tensor final_hidden(const Model& model, const at::Tensor& x) {

@@ -1,5 +1,4 @@
-#include "passes/quantization/error_feedback.h"
-
+#include "passes/quantization/gptq.h"
 #include "tests/support/catch.h"
 #include "tests/support/throws.h"
 
@@ -57,6 +56,12 @@ TEST_CASE("error feedback: columns of more energy come first") {
   // The silent input counts as the mean but is ordered as it is.
   CHECK(at::equal(feedback.order, at::tensor({1, 3, 0, 2}, at::kLong)));
   CHECK(feedback.damping == Approx(0.01));
+}
+
+TEST_CASE("error feedback: columns may keep their places") {
+  const at::Tensor moments = at::diag(at::tensor({1.f, 4.f, 0.f, 2.f}));
+  const Feedback feedback = make_feedback(moments, Turns::kAsTheyStand);
+  CHECK(at::equal(feedback.order, at::arange(4, at::kLong)));
 }
 
 TEST_CASE("error feedback: singular moments take more damping and go on") {

@@ -1,6 +1,9 @@
 // Quality of a model on token windows, alone or against its original.
 #pragma once
 
+#include <functional>
+#include <vector>
+
 #include "autoglm/eval/scorecard.h"
 #include "autoglm/model/model.h"
 #include "autoglm/text/corpus.h"
@@ -11,6 +14,12 @@ struct EvaluateOptions {
   at::Device device = at::kCPU;
   at::ScalarType dtype = at::kFloat;
   std::int64_t batch = 8;  // windows at once
+  /// With an original, called for every batch: what comes out of the embedding
+  /// and of each block at the positions that are scored, [n, H] each, of the
+  /// model and of the original.
+  std::function<void(const std::vector<at::Tensor>&,
+                     const std::vector<at::Tensor>&)>
+      on_states = {};
 };
 
 /// Perplexity, bits per byte, accuracy; with `original` the divergence too

@@ -59,9 +59,11 @@ at::Tensor site_input(const Model& model, const Block& block,
 at::Tensor text_positions(const at::Tensor& x, std::int64_t prefix);
 
 /// The residual stream after the last block at these positions: [B * n, H].
-/// ids: [B, T].
+/// ids: [B, T]. `on_hidden` gets the stream at them after the embedding and
+/// after every block.
 at::Tensor text_states(const Model& model, const at::Tensor& ids,
-                       std::int64_t prefix, at::ScalarType dtype);
+                       std::int64_t prefix, at::ScalarType dtype,
+                       const std::function<void(at::Tensor)>& on_hidden = {});
 
 /// Final norm and head: [..., H] -> logits [..., V].
 at::Tensor head_forward(const Model& model, const at::Tensor& x);

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "passes/quantization/descent.h"
-#include "passes/quantization/error_feedback.h"
+#include "passes/quantization/gptq.h"
 #include "passes/quantization/learned.h"
 
 namespace autoglm {

@@ -4,7 +4,7 @@
 
 #include "autoglm/core/error.h"
 #include "autoglm/core/text.h"
-#include "passes/quantization/error_feedback.h"
+#include "passes/quantization/gptq.h"
 
 namespace autoglm {
 namespace {
