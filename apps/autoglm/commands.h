@@ -27,6 +27,7 @@ void add_eval(CLI::App& app, Session& session);
 void add_verify(CLI::App& app, Session& session);
 void add_bench(CLI::App& app, Session& session);
 void add_inspect(CLI::App& app, Session& session);
+void add_sensitivity(CLI::App& app, Session& session);
 void add_generate(CLI::App& app, Session& session);
 void add_logits(CLI::App& app, Session& session);
 void add_tokenize(CLI::App& app, Session& session);

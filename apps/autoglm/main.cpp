@@ -60,6 +60,7 @@ int run(int argc, char** argv) {
   add_verify(app, session);
   add_bench(app, session);
   add_inspect(app, session);
+  add_sensitivity(app, session);
   add_generate(app, session);
   add_logits(app, session);
   add_tokenize(app, session);

@@ -61,18 +61,22 @@ class Shapes {
   Shapes(const Architecture& a, const BlockWidths& w) : a_(a), w_(w) {}
 
   BlockShapes collect() {
-    norm("input_norm", a_.hidden);
-    if (a_.is_latent())
-      latent_attention();
-    else
-      grouped_attention();
-    for (const char* name :
-         {"after_attention_norm", "middle_norm", "after_mlp_norm"})
-      if (a_.family->has(name)) norm(name, a_.hidden);
-    if (w_.experts > 0)
-      mixture();
-    else
-      mlp("mlp.", w_.ffn);
+    if (w_.has_attention()) {
+      norm("input_norm", a_.hidden);
+      if (a_.is_latent())
+        latent_attention();
+      else
+        grouped_attention();
+      family_norm("after_attention_norm");
+    }
+    if (w_.has_mlp()) {
+      family_norm("middle_norm");
+      family_norm("after_mlp_norm");
+      if (w_.experts > 0)
+        mixture();
+      else
+        mlp("mlp.", w_.ffn);
+    }
     return std::move(out_);
   }
 
@@ -87,6 +91,9 @@ class Shapes {
   void norm(const std::string& name, std::int64_t size) {
     vector(name + ".weight", {size});
     if (a_.layer_norm) vector(name + ".bias", {size});
+  }
+  void family_norm(const char* name) {
+    if (a_.family->has(name)) norm(name, a_.hidden);
   }
 
   void grouped_attention() {
@@ -153,7 +160,8 @@ class Shapes {
 
 BlockShapes block_shapes(const Architecture& a, std::size_t layer) {
   BlockShapes out = Shapes(a, a.blocks.at(layer)).collect();
-  if (a.is_sparse() && a.indexer.fresh.at(layer)) {
+  if (a.is_sparse() && a.indexer.fresh.at(layer) &&
+      a.blocks.at(layer).has_attention()) {
     const IndexerSizes& x = a.indexer;
     const auto add = [&](const char* name, std::vector<std::int64_t> shape) {
       out.others.push_back(

@@ -114,7 +114,8 @@ std::uint64_t cache_bytes_per_token(const Architecture& a,
   for (std::size_t i = 0; i < a.blocks.size(); ++i) {
     sum += a.blocks[i].kv_heads * (head(a.head_size) + head(a.value_size));
     // Only layers with scores of their own have keys for them.
-    if (a.is_sparse() && a.indexer.fresh[i]) sum += a.indexer.size * element;
+    if (a.is_sparse() && a.indexer.fresh[i] && a.blocks[i].has_attention())
+      sum += a.indexer.size * element;
   }
   return static_cast<std::uint64_t>(sum);
 }

@@ -21,18 +21,25 @@ at::Tensor run_until(const Model& model, const Block& block, std::int64_t layer,
                      const at::Tensor& x, AttentionContext& context,
                      std::optional<Site> stop) {
   const Architecture& a = model.architecture;
-  const at::Tensor attention_in =
-      apply_norm(block.input_norm, x, a.norm_epsilon);
-  if (stop == Site::kAttention) return attention_in;
-  const at::Tensor mixed =
-      attention_values(a, block.attention, layer, attention_in, context, stop);
-  if (stop == Site::kQueryB || stop == Site::kKeyValueB ||
-      stop == Site::kOutput)
-    return mixed;
-  const Linear& output = block.attention.output;
-  const at::Tensor middle = add_part(
-      a, x, attention_in, apply_linear(mixed, output.weight, output.bias),
-      block.after_attention_norm);
+  at::Tensor middle = x;
+  if (block.has_attention()) {
+    const at::Tensor attention_in =
+        apply_norm(block.input_norm, x, a.norm_epsilon);
+    if (stop == Site::kAttention) return attention_in;
+    const at::Tensor mixed = attention_values(a, block.attention, layer,
+                                              attention_in, context, stop);
+    if (stop == Site::kQueryB || stop == Site::kKeyValueB ||
+        stop == Site::kOutput)
+      return mixed;
+    const Linear& output = block.attention.output;
+    middle = add_part(a, x, attention_in,
+                      apply_linear(mixed, output.weight, output.bias),
+                      block.after_attention_norm);
+  }
+  if (!block.has_mlp()) {
+    AUTOGLM_ENSURE(!stop);
+    return middle;
+  }
   const at::Tensor mlp_in =
       apply_norm(block.middle_norm, middle, a.norm_epsilon);
   if (stop == Site::kMlp) return mlp_in;

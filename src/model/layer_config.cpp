@@ -10,6 +10,7 @@ namespace autoglm {
 namespace {
 
 constexpr const char* kLayerConfig = "per_layer_config";
+constexpr const char* kSkip = "skip";
 
 using Width = std::int64_t BlockWidths::*;
 
@@ -28,6 +29,13 @@ std::vector<std::pair<std::string, Width>> width_keys(
     out.emplace_back(kSharedFfnKey, &BlockWidths::shared_ffn);
   }
   return out;
+}
+
+// Does the width belong to a part that is not there?
+bool skips(const BlockWidths& w, Width field) {
+  const bool heads =
+      field == &BlockWidths::query_heads || field == &BlockWidths::kv_heads;
+  return heads ? !w.has_attention() : !w.has_mlp();
 }
 
 void check_widths(const BlockWidths& w, bool mixture, const RouterRule& router,
@@ -52,6 +60,27 @@ void check_widths(const BlockWidths& w, bool mixture, const RouterRule& router,
          fmt::format("{}: layer {} has {} experts, of which a token cannot "
                      "use {}",
                      source, layer, w.experts, router.per_token));
+}
+
+// Sets the widths of the parts that a layer's entry names to 0.
+void skip_parts(const Json& entry, const std::string& layer,
+                const std::string& source, BlockWidths& w) {
+  if (!entry.contains(kSkip) || entry[kSkip].is_null()) return;
+  const Json& parts = entry[kSkip];
+  for (const Json& part : parts) {
+    if (part == "attention")
+      w.query_heads = w.kv_heads = 0;
+    else if (part == "mlp")
+      w.ffn = w.experts = w.shared_ffn = 0;
+    else
+      fail(ErrorKind::kInput,
+           fmt::format("{}: {} of layer {} names {}; a layer can skip "
+                       "\"attention\" and \"mlp\"",
+                       source, kSkip, layer, part.dump()));
+  }
+  if (!parts.is_array())
+    fail(ErrorKind::kInput, fmt::format("{}: {} of layer {} should be a list",
+                                        source, kSkip, layer));
 }
 
 BlockWidths widest(const Architecture& a, bool mixture) {
@@ -129,6 +158,14 @@ void read_layer_config(const Json& config, const std::string& source,
   }
   for (std::size_t i = 0; i < out.blocks.size(); ++i)
     check_widths(out.blocks[i], mixture[i], out.router, i, source);
+  if (!config.contains(kLayerConfig)) return;
+  for (const auto& [key, entry] : config[kLayerConfig].items())
+    skip_parts(entry, key, source, out.blocks[std::stoul(key)]);
+  // A cache counts its tokens where they are attended to.
+  if (std::none_of(out.blocks.begin(), out.blocks.end(),
+                   [](const BlockWidths& w) { return w.has_attention(); }))
+    fail(ErrorKind::kInput,
+         fmt::format("{}: no layer has an attention", source));
 }
 
 Json write_architecture(Json config, const Architecture& a) {
@@ -156,9 +193,13 @@ Json write_architecture(Json config, const Architecture& a) {
     BlockWidths ordinary = w.experts > 0 ? mixture : dense;
     ordinary.query_heads = most.query_heads;
     ordinary.kv_heads = most.kv_heads;
-    Json entry = Json::object();
+    Json entry = Json::object(), skipped = Json::array();
+    if (!w.has_attention()) skipped.push_back("attention");
+    if (!w.has_mlp()) skipped.push_back("mlp");
+    if (!skipped.empty()) entry[kSkip] = std::move(skipped);
     for (const auto& [name, field] : width_keys(family, w))
-      if (w.*field != ordinary.*field) entry[name] = w.*field;
+      if (w.*field != ordinary.*field && !skips(w, field))
+        entry[name] = w.*field;
     if (!entry.empty()) layers[std::to_string(i)] = std::move(entry);
   }
   config[kLayerConfig] = std::move(layers);

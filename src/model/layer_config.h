@@ -15,7 +15,8 @@ inline constexpr const char* kSharedFfnKey = "shared_expert_intermediate_size";
 inline constexpr const char* kCacheBitsKey = "kv_cache_bits";
 
 /// per_layer_config: {"3": {"intermediate_size": ..., ...}, ...}, the keys of
-/// the family's own config.json (transformers' heterogeneous configurations).
+/// the family's own config.json (transformers' heterogeneous configurations),
+/// and `skip` with a list of parts the layer lacks, "attention" and "mlp".
 /// Changes out.blocks and checks all of them. Throws kInput.
 void read_layer_config(const Json& config, const std::string& source,
                        Architecture& out);

@@ -47,11 +47,8 @@ Model convert(Model model, at::Device device, Dtype dtype) {
 
 std::int64_t ffn_of(const Mlp& mlp) { return columns(mlp.down.weight); }
 
-}  // namespace
-
-BlockWidths widths(const Architecture& a, const Block& block) {
-  BlockWidths out;
-  const Attention& attention = block.attention;
+void set_heads(const Architecture& a, const Attention& attention,
+               BlockWidths& out) {
   const std::int64_t output = columns(attention.output.weight);
   AUTOGLM_ENSURE(output > 0 && output % a.value_size == 0);
   out.query_heads = out.kv_heads = output / a.value_size;
@@ -62,15 +59,22 @@ BlockWidths widths(const Architecture& a, const Block& block) {
                     out.query_heads) /
                    2;
   }
+  AUTOGLM_ENSURE(out.kv_heads > 0 && out.query_heads % out.kv_heads == 0);
+}
+
+}  // namespace
+
+BlockWidths widths(const Architecture& a, const Block& block) {
+  BlockWidths out;
+  if (block.has_attention()) set_heads(a, block.attention, out);
   if (block.is_mixture()) {
     out.experts = static_cast<std::int64_t>(block.mixture.experts.size());
     out.ffn = ffn_of(block.mixture.experts[0]);
     if (block.mixture.shared.down.present())
       out.shared_ffn = ffn_of(block.mixture.shared);
-  } else {
+  } else if (block.has_mlp()) {
     out.ffn = ffn_of(block.mlp);
   }
-  AUTOGLM_ENSURE(out.kv_heads > 0 && out.query_heads % out.kv_heads == 0);
   return out;
 }
 

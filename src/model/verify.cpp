@@ -82,7 +82,8 @@ void verify_model(const Model& model) {
     Block block = model.blocks[i];
     const BlockWidths& w = a.blocks[i];
     const std::string name = fmt::format("layers.{}.", i);
-    if (w.kv_heads < 1 || w.query_heads % w.kv_heads != 0)
+    if (w.has_attention() &&
+        (w.kv_heads < 1 || w.query_heads % w.kv_heads != 0))
       fail(ErrorKind::kInternal,
            fmt::format("{}attention has {} query heads for {} key/value heads",
                        name, w.query_heads, w.kv_heads));

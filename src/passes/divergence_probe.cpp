@@ -32,6 +32,7 @@ DivergenceProbe::DivergenceProbe(const Model& original,
                                  const at::Tensor& windows, std::int64_t prefix,
                                  const LogitLimits& limits)
     : original_(original),
+      base_(&original),
       windows_(windows),
       prefix_(prefix),
       positions_at_once_(std::max<std::int64_t>(
@@ -49,14 +50,22 @@ DivergenceProbe::DivergenceProbe(const Model& original,
       kept_.push_back(predictions(original, chunk));
 }
 
+void DivergenceProbe::start_from(const Model& base) {
+  const at::NoGradGuard no_grad;
+  AUTOGLM_ENSURE(base.blocks.size() == original_.blocks.size());
+  base_ = &base;
+  border_ = embedded(base);
+  layer_ = 0;
+}
+
 double DivergenceProbe::with_block(std::size_t layer, const Block& changed) {
   const at::NoGradGuard no_grad;
   AUTOGLM_ENSURE(layer >= layer_);
   for (; layer_ < layer; ++layer_)
     for (std::size_t b = 0; b < border_.stream.size(); ++b)
       border_.stream[b] =
-          run_block(original_, layer_, border_.stream[b], border_.contexts[b]);
-  Model model = original_;
+          run_block(*base_, layer_, border_.stream[b], border_.contexts[b]);
+  Model model = *base_;
   model.blocks[layer] = changed;
   return divergence(model, layer, border_);
 }

@@ -3,8 +3,8 @@
 // windows. Measured, not estimated; that the damages of several changes add up
 // is what an allocation assumes (CalibTIP, arXiv 2006.10518, section 3.3).
 //
-// The stream that enters a block of the original is kept, so that a change of
-// that block runs from there to the end.
+// The stream that enters a block is kept, so that a change of that block runs
+// from there to the end.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -34,8 +34,12 @@ class DivergenceProbe {
   DivergenceProbe(const Model& original, const at::Tensor& windows,
                   std::int64_t prefix, const LogitLimits& limits = {});
 
-  /// With block `layer` replaced; layers must not fall from call to call. Never
-  /// below 0; NaN where the predictions are not finite.
+  /// From here on with_block() changes `base`, which has the original's number
+  /// of blocks and must outlive this. Layers may begin anew.
+  void start_from(const Model& base);
+  /// The original, or what start_from() gave, with block `layer` replaced;
+  /// layers must not fall from call to call. Never below 0; NaN where the
+  /// predictions are not finite.
   double with_block(std::size_t layer, const Block& changed);
   /// Of a whole model, which may differ anywhere, in its blocks' number too.
   double with_model(const Model& changed) const;
@@ -55,12 +59,13 @@ class DivergenceProbe {
                     const Border& border) const;
 
   const Model& original_;
+  const Model* base_;
   at::Tensor windows_;
   std::int64_t prefix_, positions_at_once_;
   std::vector<at::Tensor> states_;  // of the original, by batch
   std::int64_t positions_ = 0;
   std::vector<at::Tensor> kept_;  // the original's predictions, by chunk
-  Border border_;                 // of the block layer_
+  Border border_;                 // of the base's block layer_
   std::size_t layer_ = 0;
 };
 

@@ -40,4 +40,8 @@ at::Tensor label_gradient(const Model& model, const at::Tensor& states,
   return leaf.grad();
 }
 
+at::Tensor next_tokens(const at::Tensor& ids, std::int64_t prefix) {
+  return text_positions(at::roll(ids, -1, 1).unsqueeze(-1), prefix).flatten();
+}
+
 }  // namespace autoglm

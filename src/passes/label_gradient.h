@@ -3,6 +3,8 @@
 
 #include <ATen/ATen.h>
 
+#include <cstdint>
+
 #include "autoglm/core/rng.h"
 #include "autoglm/model/model.h"
 
@@ -15,5 +17,8 @@ namespace autoglm {
 /// for few positions at a time: 8 M elements, whatever the vocabulary.
 at::Tensor label_gradient(const Model& model, const at::Tensor& states,
                           const at::Tensor& labels, Rng& rng);
+
+/// The tokens that the text positions of ids [B, T] predict: int64 [n].
+at::Tensor next_tokens(const at::Tensor& ids, std::int64_t prefix);
 
 }  // namespace autoglm

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <fstream>
+#include <set>
 
 #include "autoglm/core/error.h"
 #include "autoglm/core/file.h"
@@ -55,12 +56,17 @@ std::vector<PassReach> describe_reach(const Model& model) {
       reach.refusal = error.message();
     }
     if (reach.refusal.empty()) {
+      std::set<std::string> left;
+      for (const NamedLinear& linear : named_linears(after))
+        left.insert(linear.name);
       for (const NamedLinear& linear : linears) {
-        const Weight& was = weight_of(before, linear.name);
-        const Weight& is = weight_of(after, linear.name);
-        if (rows(was) == rows(is) && columns(was) == columns(is) &&
-            describe(was) == describe(is))
-          continue;
+        if (left.contains(linear.name)) {
+          const Weight& was = weight_of(before, linear.name);
+          const Weight& is = weight_of(after, linear.name);
+          if (rows(was) == rows(is) && columns(was) == columns(is) &&
+              describe(was) == describe(is))
+            continue;
+        }
         ++reach.matrices;
         const std::string kind = place_of(linear.name).kind;
         if (std::find(reach.kinds.begin(), reach.kinds.end(), kind) ==

@@ -4,50 +4,13 @@
 #include <optional>
 
 #include "autoglm/core/text.h"
+#include "report/block_columns.h"
 #include "report/charts.h"
 #include "report/facts.h"
 #include "report/svg.h"
 
 namespace autoglm::report {
 namespace {
-
-constexpr double kWidth = 960;
-constexpr double kLabels = 130;
-constexpr double kFont = 11;
-
-// Columns of the blocks, with a gap only where there is room for one.
-struct Columns {
-  explicit Columns(std::size_t count)
-      : step((kWidth - kLabels) /
-             static_cast<double>(std::max<std::size_t>(count, 1))) {
-    // Few blocks would give clumsy slabs.
-    step = std::min(step, 96.0);
-    gap = step > 14 ? 4 : step > 5 ? 1 : 0;
-  }
-  double left(std::size_t block) const {
-    return kLabels + step * static_cast<double>(block);
-  }
-  double width() const { return step - gap; }
-  double middle(std::size_t block) const { return left(block) + width() / 2; }
-  bool fits(std::string_view text) const {
-    return text_width(text, kFont) + 4 <= width();
-  }
-  double step;
-  double gap;
-};
-
-void draw_block_numbers(Svg& svg, const Columns& columns, std::size_t count,
-                        double y) {
-  // Every label, or every fifth, tenth ... as the room allows.
-  std::size_t every = 1;
-  for (const std::size_t candidate : {1, 2, 5, 10, 20, 50}) {
-    every = candidate;
-    if (columns.step * static_cast<double>(candidate) > 26) break;
-  }
-  for (std::size_t i = 0; i < count; i += every)
-    svg.text(columns.middle(i), y, std::to_string(i), "tick", "middle");
-  svg.text(kLabels - 10, y, "block", "tick", "end");
-}
 
 struct WidthRow {
   const char* name;
@@ -56,14 +19,14 @@ struct WidthRow {
 
 // One row of bars: the original as an outline, what is left as a filling.
 void draw_widths(Svg& svg, const WidthRow& row, double top, double height,
-                 const Columns& columns, const ModelRecord& before,
+                 const BlockColumns& columns, const ModelRecord& before,
                  const ModelRecord& after) {
   std::int64_t largest = 1;
   for (const auto* model : {&before, &after})
     for (const auto& block : model->blocks)
       largest = std::max(largest, block.*row.field);
   const double scale = height / static_cast<double>(largest);
-  svg.text(kLabels - 10, top + height / 2 + 4, row.name, "label", "end");
+  svg.text(kChartLabels - 10, top + height / 2 + 4, row.name, "label", "end");
   for (std::size_t i = 0; i < after.blocks.size(); ++i) {
     const std::int64_t now = after.blocks[i].*row.field;
     const std::int64_t then =
@@ -141,7 +104,7 @@ void draw_cell(Svg& svg, const Cell& cell, const std::string& name, double x,
   const double depth = most_bits > 0 ? 0.06 + 0.6 * bits / most_bits : 0.06;
   svg.rect(x, y, width, height, "bits", title, depth);
   const std::string text = bits_text(bits);
-  if (text_width(text, kFont) + 4 <= width)
+  if (text_width(text, kCellFont) + 4 <= width)
     svg.text(x + width / 2, y + height / 2 + 4, text, "cell", "middle");
 }
 
@@ -150,8 +113,8 @@ void draw_cell(Svg& svg, const Cell& cell, const std::string& name, double x,
 std::string width_chart(const Record& record) {
   const ModelRecord* after = last_state(record);
   if (after == nullptr || after->blocks.empty()) return "";
-  const Columns columns(after->blocks.size());
-  Svg svg(kWidth, 220, "feed-forward width and query heads of each block");
+  const BlockColumns columns(after->blocks.size());
+  Svg svg(kChartWidth, 220, "feed-forward width and query heads of each block");
   draw_widths(svg, {"feed-forward", &ModelRecord::Widths::ffn}, 4, 110, columns,
               record.before, *after);
   draw_widths(svg, {"query heads", &ModelRecord::Widths::query_heads}, 130, 60,
@@ -167,15 +130,15 @@ std::string bits_chart(const Record& record) {
   for (const LinearRecord& linear : record.before.linears)
     grid.most_bits = std::max(grid.most_bits, linear.bits);
   constexpr double kRow = 24;
-  const Columns columns(grid.blocks);
+  const BlockColumns columns(grid.blocks);
   const double grid_height = kRow * static_cast<double>(grid.kinds.size());
   const double axis = grid.blocks > 0 ? 26 : 0;
   const double height =
       grid_height + axis + (grid.others.empty() ? 0 : kRow + 6);
-  Svg svg(kWidth, height, "bits per weight of each matrix");
+  Svg svg(kChartWidth, height, "bits per weight of each matrix");
   double y = 0;
   for (const std::string& kind : grid.kinds) {
-    svg.text(kLabels - 10, y + kRow / 2 + 4, kind, "label", "end");
+    svg.text(kChartLabels - 10, y + kRow / 2 + 4, kind, "label", "end");
     for (const auto& [block, cell] : grid.cells[kind])
       draw_cell(svg, cell, fmt::format("layers.{}.{}", block, kind),
                 columns.left(block), y, columns.width(), kRow - 3,
@@ -184,7 +147,7 @@ std::string bits_chart(const Record& record) {
   }
   if (grid.blocks > 0) draw_block_numbers(svg, columns, grid.blocks, y + 12);
   y += axis + 4;
-  double x = kLabels;
+  double x = kChartLabels;
   for (const auto& [name, cell] : grid.others) {
     draw_cell(svg, cell, name, x, y, 60, kRow - 3, grid.most_bits);
     svg.text(x + 68, y + kRow / 2 + 3, name, "label");

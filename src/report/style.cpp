@@ -124,6 +124,7 @@ svg .cell { font-size: 11px; }
 .bar-simulated { fill: var(--accent-pale); stroke: var(--accent);
   stroke-dasharray: 4 3; background: var(--accent-pale); }
 .ghost { fill: var(--ghost); background: var(--ghost); }
+.paper { fill: var(--card); }
 .bits { fill: var(--mlp); }
 .whisker { stroke: var(--soft); stroke-width: 1.5; }
 .baseline { stroke: var(--soft); stroke-width: 1; stroke-dasharray: 2 4; }

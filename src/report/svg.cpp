@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "autoglm/core/text.h"
+#include "report/style.h"
 
 namespace autoglm::report {
 namespace {
@@ -88,6 +89,14 @@ void Svg::text(double x, double y, std::string_view text,
   body_ += fmt::format("<text x=\"{}\" y=\"{}\" class=\"{}\"{}>{}</text>\n",
                        coordinate(x), coordinate(y), style, anchored,
                        safe_text(text));
+}
+
+std::string Svg::document() const {
+  std::string head = head_;
+  head.insert(std::string_view("<svg").size(),
+              " xmlns=\"http://www.w3.org/2000/svg\"");
+  return head + fmt::format("<style>{}</style>\n", style_sheet()) + body_ +
+         "</svg>\n";
 }
 
 std::string Svg::str() const { return head_ + body_ + "</svg>\n"; }

@@ -31,6 +31,8 @@ class Svg {
             std::string_view anchor = "start");
 
   std::string str() const;
+  /// As a file of its own, with its namespace and the page's style sheet.
+  std::string document() const;
 
  private:
   std::string head_;

@@ -17,13 +17,15 @@
 
 namespace autoglm {
 
-/// One layer's widths.
+/// One layer's widths. Where a part was removed, all of its widths are 0.
 struct BlockWidths {
   std::int64_t query_heads = 0;  // N
   std::int64_t kv_heads = 0;     // G; N % G == 0
   std::int64_t ffn = 0;          // F, of each routed expert where there are any
   std::int64_t experts = 0;      // E; 0: one MLP for all tokens
   std::int64_t shared_ffn = 0;   // F of the shared experts together; 0: none
+  bool has_attention() const { return query_heads > 0; }
+  bool has_mlp() const { return ffn > 0; }
   bool operator==(const BlockWidths&) const = default;
 };
 

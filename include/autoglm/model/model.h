@@ -78,7 +78,8 @@ struct Mixture {
   Mlp shared;
 };
 
-/// The norms after the parts are those of sandwich-norm families.
+/// The norms after the parts are those of sandwich-norm families. A part that
+/// was removed has neither matrices nor norms; the stream passes it by.
 struct Block {
   Norm input_norm;
   Attention attention;
@@ -89,6 +90,8 @@ struct Block {
   Norm after_mlp_norm;
 
   bool is_mixture() const { return !mixture.experts.empty(); }
+  bool has_attention() const { return attention.output.present(); }
+  bool has_mlp() const { return is_mixture() || mlp.down.present(); }
 };
 
 struct Model {

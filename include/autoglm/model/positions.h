@@ -21,8 +21,11 @@ struct KvCache {
   at::Tensor mask;     // [B, T] bool of all cached tokens, or undefined: real
   at::Tensor context;  // [B, T] bool: tokens before the blank's start
   at::Tensor blank_start, blank_at;  // [B] int64, two-dimensional positions
+  /// Tokens seen; as the first block with an attention has them.
   std::int64_t length() const {
-    return keys.empty() || !keys[0].defined() ? 0 : keys[0].size(2);
+    for (const at::Tensor& own : keys)
+      if (own.defined()) return own.size(2);
+    return 0;
   }
 };
 

@@ -15,7 +15,7 @@ ModelRecord describe_model(const Model& model);
 /// What a pass at its defaults would change of a model.
 struct PassReach {
   std::string type;
-  std::int64_t matrices = 0;       // whose shape or form changes
+  std::int64_t matrices = 0;       // that go, or change their shape or form
   std::vector<std::string> kinds;  // "mlp.experts.*.down"
   std::uint64_t bytes = 0;         // of all weights, afterwards
   std::string refusal;             // why it cannot run, or empty

@@ -10,21 +10,24 @@ const Norm& norm_behind(const Block& block, Part part) {
                                   : block.after_mlp_norm;
 }
 
+// Of what the next norm takes the size away from, token by token: the part's
+// own output if a norm stands behind it, or the stream after the block.
 at::Tensor inverse_energies(const Model& model, const BlockVisit& visit,
                             Part part, Site site) {
   const Block& block = visit.original;
   const bool attention = part == Part::kAttention;
-  if (!norm_behind(block, part).gain.defined() ||
-      (!attention && block.is_mixture()))
-    return {};
+  const bool own = norm_behind(block, part).gain.defined() &&
+                   (attention || !block.is_mixture());
   const Linear& reader = attention ? block.attention.output : block.mlp.down;
   std::vector<at::Tensor> out;
   for (std::size_t b = 0; b < visit.original_input.size(); ++b) {
-    const at::Tensor x =
-        site_input(model, block, visit.layer, visit.original_input[b],
-                   visit.original_contexts[b], site);
-    out.push_back(apply_linear(x, reader.weight, reader.bias)
-                      .square()
+    const at::Tensor normed =
+        own ? apply_linear(
+                  site_input(model, block, visit.layer, visit.original_input[b],
+                             visit.original_contexts[b], site),
+                  reader.weight, reader.bias)
+            : visit.original_output[b];
+    out.push_back(normed.square()
                       .mean(-1)
                       .add(model.architecture.norm_epsilon)
                       .reciprocal());
@@ -33,18 +36,12 @@ at::Tensor inverse_energies(const Model& model, const BlockVisit& visit,
   return all / all.mean();
 }
 
-// What the block returns if its MLP adds nothing.
-at::Tensor without_mlp(const Model& model, Block block, std::int64_t layer,
-                       const at::Tensor& x, AttentionContext context) {
-  block.mlp.down.weight =
-      DenseWeight{at::zeros_like(to_dense(block.mlp.down.weight, at::kFloat))};
-  return block_forward(model, block, layer, x, context);
-}
-
 // The residual stream before the part's output is added, original minus
-// compressed [b, T, H]; undefined where the part is not simply added.
+// compressed [b, T, H]; undefined where the part is not simply added. x, z:
+// what the reader receives in either stream.
 at::Tensor residual_drift(const Model& model, const BlockVisit& visit,
-                          const Block& working, Part part, std::size_t batch) {
+                          const Block& working, Part part, std::size_t batch,
+                          const at::Tensor& x, const at::Tensor& z) {
   const bool attention = part == Part::kAttention;
   if (norm_behind(working, part).gain.defined() ||
       model.architecture.normed_residual ||
@@ -52,11 +49,15 @@ at::Tensor residual_drift(const Model& model, const BlockVisit& visit,
     return {};
   if (attention)
     return visit.original_input[batch] - visit.compressed_input[batch];
-  return without_mlp(model, visit.original, visit.layer,
-                     visit.original_input[batch],
-                     visit.original_contexts[batch]) -
-         without_mlp(model, working, visit.layer, visit.compressed_input[batch],
-                     visit.compressed_contexts[batch]);
+  // What the blocks return, less what their MLPs add to it.
+  const auto mlp = [](const Block& block, const at::Tensor& inputs) {
+    return apply_linear(inputs, block.mlp.down.weight, block.mlp.down.bias);
+  };
+  AttentionContext context = visit.compressed_contexts[batch];
+  return (visit.original_output[batch] - mlp(visit.original, x)) -
+         (block_forward(model, working, visit.layer,
+                        visit.compressed_input[batch], context) -
+          mlp(working, z));
 }
 
 }  // namespace
@@ -72,7 +73,8 @@ SplitMoments reader_moments(const Model& model, const BlockVisit& visit,
     const at::Tensor z =
         site_input(model, working, visit.layer, visit.compressed_input[i],
                    visit.compressed_contexts[i], site);
-    const at::Tensor drift = residual_drift(model, visit, working, part, i);
+    const at::Tensor drift =
+        residual_drift(model, visit, working, part, i, x, z);
     if (!drift.defined()) return std::pair(x, z);
     return std::pair(at::cat({x, drift}, -1),
                      at::cat({z, at::zeros_like(drift)}, -1));

@@ -11,15 +11,6 @@
 #include "passes/label_gradient.h"
 
 namespace autoglm {
-namespace {
-
-// The tokens that the text positions of ids [1, T] predict, [n].
-at::Tensor next_tokens(const at::Tensor& ids, std::int64_t prefix) {
-  return text_positions(at::roll(ids, -1, 1).unsqueeze(-1), prefix).flatten();
-}
-
-}  // namespace
-
 std::vector<UnitGradients> unit_gradients(
     const Model& model, const at::Tensor& windows, std::int64_t prefix,
     GradientScore score, std::uint64_t seed,
