@@ -4,7 +4,7 @@
 
     bench/pruning_table.py WORK CALIBRATION EVALUATION \\
         [--autoglm build/release/apps/autoglm/autoglm] \\
-        [--model examples/glm-books] [--jobs 1] [--only importance]
+        [--model examples/glm-books] [--jobs 1] [--only REGEX]
 
 One run of `autoglm compress` per cell: 128 windows of 256 tokens of
 CALIBRATION, measured over 200 windows of EVALUATION. FFN channels go until the
@@ -15,6 +15,7 @@ import argparse
 import concurrent.futures
 import json
 import pathlib
+import re
 import subprocess
 
 IMPORTANCES = ["random", "l1", "l2", "norm_gain", "activation", "fluctuation",
@@ -57,7 +58,7 @@ compression:
 
 
 def cells(args):
-    """Name, table, pass and parameters of every cell."""
+    """Name, pass and parameters of every cell."""
     model = json.loads(subprocess.run(
         [args.autoglm, "inspect", args.model, "--json"], check=True,
         capture_output=True).stdout)
@@ -69,23 +70,22 @@ def cells(args):
         base = f"target_parameters: {target}, align: 8"
         for importance in IMPORTANCES:
             for repair in REPAIRS:
-                yield (f"{importance}-{repair}-{share}", "importance",
-                       "structured_pruning",
+                yield (f"{importance}-{repair}-{share}", "structured_pruning",
                        f"{base}, heads: false, importance: {importance}, "
                        f"repair: {repair}")
         for importance in ["activation", "obs"]:
             for allocation in ALLOCATIONS[1:]:
                 for heads in ["false", "true"]:
                     yield (f"{importance}-{allocation}-{heads}-{share}",
-                           "allocation", "structured_pruning",
+                           "structured_pruning",
                            f"{base}, heads: {heads}, importance: {importance}, "
                            f"allocation: {allocation}")
     for count in [1, 2, 3]:
         for importance in ["kl", "block_influence", "contiguous", "random"]:
-            yield (f"blocks-{importance}-{count}", "layers", "layer_removal",
+            yield (f"blocks-{importance}-{count}", "layer_removal",
                    f"count: {count}, importance: {importance}")
     for count in [2, 4]:
-        yield (f"parts-kl-{count}", "layers", "layer_removal",
+        yield (f"parts-kl-{count}", "layer_removal",
                f"count: {count}, unit: parts, importance: kl")
 
 
@@ -136,21 +136,18 @@ def main():
                         default="examples/glm-books")
     parser.add_argument("--jobs", type=int, default=1,
                         help="runs side by side, with one thread each")
-    parser.add_argument("--only", help="importance, allocation or layers")
-    parser.add_argument("--shares", type=int, nargs="+", default=SHARES)
+    parser.add_argument("--only", default="", metavar="REGEX",
+                        help="cells by name, as obs-least_squares-30, "
+                        "obs-sensitivity-true-40, blocks-kl-2, parts-kl-4")
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
-    wanted = [cell for cell in cells(args)
-              if args.only in (None, cell[1]) and
-              (cell[1] == "layers" or
-               int(cell[0].rsplit("-", 1)[1]) in args.shares)]
+    wanted = [cell for cell in cells(args) if re.search(args.only, cell[0])]
     rows = {}
     with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
-        runs = {cell[0]: pool.submit(compress, args, cell[0], *cell[2:])
+        runs = {cell[0]: pool.submit(compress, args, cell[0], *cell[1:])
                 for cell in wanted}
         for name, run in runs.items():
             rows[name] = run.result()
-            print(f"{name}: {rows[name]['score']['kl']:.4g}", flush=True)
     print_tables(rows)
 
 
