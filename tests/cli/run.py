@@ -61,6 +61,8 @@ def main():
     env = dict(os.environ, SOURCE=source, NO_COLOR="1", LC_ALL="C.UTF-8",
                GOLDEN=os.path.join(source, "tests", "golden"),
                PATH=os.path.dirname(os.path.abspath(program)) + ":" + os.environ["PATH"])
+    # Threads that wait by spinning would take the processor from the test beside.
+    env.setdefault("GOMP_SPINCOUNT", "0")
     cases = parse(open(file, encoding="utf-8").read())
     if not cases:
         sys.exit(f"{file}: no commands")
