@@ -4,63 +4,22 @@
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
-#include <cstring>
 #include <functional>
 #include <set>
 
 #include "autoglm/core/error.h"
+#include "autoglm/core/interrupt.h"
 #include "autoglm/core/progress.h"
-#include "autoglm/core/rng.h"
 #include "autoglm/core/text.h"
 #include "autoglm/eval/accelerator.h"
 #include "autoglm/model/footprint.h"
 #include "autoglm/model/forward.h"
+#include "eval/subject.h"
+#include "eval/timing.h"
 
 namespace autoglm {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double time_ms(at::Device device, const std::function<void()>& body) {
-  if (device.is_cuda()) {
-    Accelerator* cuda = find_cuda();
-    AUTOGLM_ENSURE(cuda != nullptr);
-    return cuda->time_ms(device.index(), body);
-  }
-  const auto start = Clock::now();
-  body();
-  return std::chrono::duration<double, std::milli>(Clock::now() - start)
-      .count();
-}
-
-// GB/s of copying a buffer far larger than the caches: bytes read + written.
-double copy_bandwidth(at::Device device) {
-  const std::int64_t size = 256 << 20;
-  const auto options = at::TensorOptions(at::kByte).device(device);
-  const at::Tensor from = at::ones({size}, options);
-  at::Tensor to = at::empty({size}, options);
-  double best = 0;
-  for (int i = 0; i < 5; ++i) {
-    const double ms = time_ms(device, [&] {
-      if (device.is_cuda()) {
-        to.copy_(from);
-        return;
-      }
-      char* out = static_cast<char*>(to.mutable_data_ptr());
-      const char* in = static_cast<const char*>(from.const_data_ptr());
-      at::parallel_for(0, size, size / at::get_num_threads(),
-                       [&](std::int64_t begin, std::int64_t end) {
-                         std::memcpy(out + begin, in + begin,
-                                     static_cast<std::size_t>(end - begin));
-                       });
-    });
-    if (i > 0)
-      best = std::max(best, 2.0 * static_cast<double>(size) / ms / 1e6);
-  }
-  return best;
-}
 
 std::string device_text(at::Device device) {
   if (!device.is_cuda())
@@ -69,24 +28,32 @@ std::string device_text(at::Device device) {
                      find_cuda()->device_name(device.index()));
 }
 
+// Milliseconds, one list per round.
 struct Samples {
-  std::vector<double> prefill, decode;
+  std::vector<std::vector<double>> prefill, decode;
 };
 
-LatencyPhase summarize(const char* name, std::vector<double> samples,
+double quantile(std::vector<double> sorted_or_not, double share) {
+  std::sort(sorted_or_not.begin(), sorted_or_not.end());
+  const double rank = share * static_cast<double>(sorted_or_not.size() - 1);
+  return sorted_or_not[static_cast<std::size_t>(std::lround(rank))];
+}
+
+LatencyPhase summarize(const char* name,
+                       const std::vector<std::vector<double>>& rounds,
                        std::uint64_t bytes, double bandwidth) {
-  AUTOGLM_ENSURE(!samples.empty());
-  std::sort(samples.begin(), samples.end());
-  const auto at = [&](double share) {
-    const double rank = share * static_cast<double>(samples.size() - 1);
-    return samples[static_cast<std::size_t>(std::lround(rank))];
-  };
   LatencyPhase phase;
   phase.phase = name;
-  phase.median_ms = at(0.5);
-  phase.p90_ms = at(0.9);
-  phase.p99_ms = at(0.99);
-  phase.samples = static_cast<std::int64_t>(samples.size());
+  if (rounds.empty()) return phase;
+  std::vector<double> all;
+  for (const std::vector<double>& round : rounds) {
+    all.insert(all.end(), round.begin(), round.end());
+    phase.rounds_ms.push_back(quantile(round, 0.5));
+  }
+  phase.median_ms = quantile(all, 0.5);
+  phase.p90_ms = quantile(all, 0.9);
+  phase.p99_ms = quantile(all, 0.99);
+  phase.samples = static_cast<std::int64_t>(all.size());
   phase.bytes_touched = bytes;
   phase.achieved_gb_s = static_cast<double>(bytes) / phase.median_ms / 1e6;
   phase.bandwidth_share = phase.achieved_gb_s / bandwidth;
@@ -112,87 +79,111 @@ void name_kernels(const Model& model, std::int64_t batch, std::int64_t tokens,
 }
 
 void measure_once(const Model& model, const at::Tensor& prompt,
-                  const LatencyOptions& options, Samples& samples) {
-  KvCache cache;
-  ForwardOptions forward_options;
-  forward_options.dtype = options.dtype;
-  forward_options.cache = &cache;
-  forward_options.last_only = true;
-  at::Tensor next;
-  samples.prefill.push_back(time_ms(options.device, [&] {
-    next = forward(model, prompt, forward_options).argmax(-1);
-  }));
-  for (std::int64_t i = 0; i < options.generate; ++i)
-    samples.decode.push_back(time_ms(options.device, [&] {
-      next = forward(model, next, forward_options).argmax(-1);
-    }));
+                  const LatencyPoint& point, const KvCache& filled,
+                  at::ScalarType dtype, Samples& samples) {
+  const at::Device device = prompt.device();
+  KvCache cache = filled;
+  ForwardOptions options;
+  options.dtype = dtype;
+  options.cache = &cache;
+  options.last_only = true;
+  at::Tensor next = prompt.narrow(1, 0, 1);
+  if (point.prefill)
+    samples.prefill.push_back({time_ms(
+        device, [&] { next = forward(model, prompt, options).argmax(-1); })});
+  if (!point.decode) return;
+  std::vector<double> steps;
+  for (std::int64_t i = 0; i < point.generate; ++i)
+    steps.push_back(time_ms(
+        device, [&] { next = forward(model, next, options).argmax(-1); }));
+  samples.decode.push_back(std::move(steps));
+}
+
+const char* short_name(at::ScalarType dtype) {
+  return dtype == at::kFloat      ? "fp32"
+         : dtype == at::kBFloat16 ? "bf16"
+                                  : "fp16";
+}
+
+Latency describe_run(const Model& model, const LatencyPoint& point,
+                     const Samples& samples, at::ScalarType dtype,
+                     double bandwidth) {
+  Latency out;
+  out.dtype = short_name(dtype);
+  out.batch = point.batch;
+  out.prompt = point.prompt;
+  out.generated = point.decode ? point.generate : 0;
+  out.copy_bandwidth_gb_s = bandwidth;
+  const auto element = static_cast<std::int64_t>(at::elementSize(dtype));
+  const auto cached = static_cast<std::uint64_t>(
+      (point.prompt + point.generate / 2) * point.batch);
+  out.prefill =
+      summarize("prefill", samples.prefill,
+                bytes_read(model, point.batch * point.prompt), bandwidth);
+  out.decode =
+      summarize("decode", samples.decode,
+                bytes_read(model, point.batch) +
+                    cache_bytes_per_token(model.architecture, element) * cached,
+                bandwidth);
+  name_kernels(model, point.batch, point.prompt, out.dtype.c_str(),
+               out.prefill);
+  name_kernels(model, point.batch, 1, out.dtype.c_str(), out.decode);
+  return out;
 }
 
 }  // namespace
 
-std::vector<Latency> measure_latency(const std::vector<const Model*>& models,
-                                     const LatencyOptions& options) {
-  const at::NoGradGuard no_grad;
-  AUTOGLM_ENSURE(!models.empty() && options.repeats > 0);
-  std::vector<Model> compute;
-  std::int64_t vocabulary = models[0]->architecture.vocabulary;
-  for (const Model* model : models) {
-    compute.push_back(to_compute(*model, options.device, options.dtype));
-    vocabulary = std::min(vocabulary, model->architecture.vocabulary);
-  }
-  Rng rng(derive_seed(options.seed, "latency prompt"));
-  at::Tensor prompt = at::empty({options.batch, options.prompt}, at::kLong);
-  std::int64_t* ids = prompt.data_ptr<std::int64_t>();
-  for (std::int64_t i = 0; i < prompt.numel(); ++i)
-    ids[i] = static_cast<std::int64_t>(
-        rng.below(static_cast<std::uint64_t>(vocabulary)));
-  prompt = prompt.to(options.device);
+LatencyLab::LatencyLab(const std::vector<const Model*>& models,
+                       at::Device device, at::ScalarType dtype)
+    : device_(device), dtype_(dtype), copy_bandwidth_(copy_bandwidth(device)) {
+  AUTOGLM_ENSURE(!models.empty());
+  for (const Model* model : models)
+    models_.push_back(to_compute(*model, device, dtype));
+}
 
-  std::vector<Samples> samples(models.size());
+std::vector<Latency> LatencyLab::measure(const LatencyPoint& point) const {
+  const at::NoGradGuard no_grad;
+  AUTOGLM_ENSURE(point.repeats > 0 && point.batch > 0);
+  AUTOGLM_ENSURE(point.prefill || point.decode);
+  const at::Tensor prompt = random_prompt(models_, point, device_);
+  std::vector<KvCache> filled(models_.size());
+  if (!point.prefill) {
+    ForwardOptions options;
+    options.dtype = dtype_;
+    options.last_only = true;
+    for (std::size_t i = 0; i < models_.size(); ++i)
+      filled[i] = filled_cache(models_[i], prompt, point.prompt, options);
+  }
+  for (KvCache& cache : filled)
+    cache.expected = point.prompt + (point.decode ? point.generate : 0);
+
+  std::vector<Samples> samples(models_.size());
   Progress progress(
       "measuring latency",
-      (options.repeats + 1) * static_cast<std::int64_t>(models.size()),
+      (point.repeats + 1) * static_cast<std::int64_t>(models_.size()),
       "rounds");
-  for (std::int64_t round = 0; round <= options.repeats; ++round) {
+  for (std::int64_t round = 0; round <= point.repeats; ++round) {
     // Models take turns, so that a drift of the machine hits all alike.
-    for (std::size_t i = 0; i < models.size(); ++i) {
+    for (std::size_t i = 0; i < models_.size(); ++i) {
+      check_interrupted();
       Samples scratch;  // round 0 warms up
-      measure_once(compute[i], prompt, options,
+      measure_once(models_[i], prompt, point, filled[i], dtype_,
                    round == 0 ? scratch : samples[i]);
       progress.step();
     }
   }
-  const double bandwidth = copy_bandwidth(options.device);
-  const char* dtype = options.dtype == at::kFloat      ? "fp32"
-                      : options.dtype == at::kBFloat16 ? "bf16"
-                                                       : "fp16";
   std::vector<Latency> out;
-  for (std::size_t i = 0; i < models.size(); ++i) {
-    Latency latency;
-    latency.device = device_text(options.device);
-    latency.dtype = dtype;
-    latency.batch = options.batch;
-    latency.prompt = options.prompt;
-    latency.generated = options.generate;
-    latency.copy_bandwidth_gb_s = bandwidth;
-    const std::uint64_t weights = footprint(compute[i]).bytes_per_token;
-    const auto element =
-        static_cast<std::int64_t>(at::elementSize(options.dtype));
-    const auto cached_tokens = static_cast<std::uint64_t>(
-        (options.prompt + options.generate / 2) * options.batch);
-    latency.prefill =
-        summarize("prefill", samples[i].prefill, weights, bandwidth);
-    latency.decode = summarize(
-        "decode", samples[i].decode,
-        weights + cache_bytes_per_token(compute[i].architecture, element) *
-                      cached_tokens,
-        bandwidth);
-    name_kernels(compute[i], options.batch, options.prompt, dtype,
-                 latency.prefill);
-    name_kernels(compute[i], options.batch, 1, dtype, latency.decode);
-    out.push_back(std::move(latency));
+  for (std::size_t i = 0; i < models_.size(); ++i) {
+    out.push_back(
+        describe_run(models_[i], point, samples[i], dtype_, copy_bandwidth_));
+    out.back().device = device_text(device_);
   }
   return out;
+}
+
+std::vector<Latency> measure_latency(const std::vector<const Model*>& models,
+                                     const LatencyOptions& options) {
+  return LatencyLab(models, options.device, options.dtype).measure(options);
 }
 
 }  // namespace autoglm

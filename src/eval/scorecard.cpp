@@ -55,6 +55,7 @@ Json to_json(const LatencyPhase& p) {
           {"p90_ms", p.p90_ms},
           {"p99_ms", p.p99_ms},
           {"samples", p.samples},
+          {"rounds_ms", p.rounds_ms},
           {"bytes_touched", p.bytes_touched},
           {"achieved_gb_s", p.achieved_gb_s},
           {"bandwidth_share", p.bandwidth_share},
@@ -71,6 +72,9 @@ LatencyPhase phase_from_json(const Json& json, const char* key,
   p.p90_ms = json_double(phase, "p90_ms", source);
   p.p99_ms = json_double(phase, "p99_ms", source);
   p.samples = json_int(phase, "samples", source);
+  if (phase.contains("rounds_ms"))
+    for (const Json& round : phase["rounds_ms"])
+      if (round.is_number()) p.rounds_ms.push_back(round.get<double>());
   p.bytes_touched =
       static_cast<std::uint64_t>(json_int(phase, "bytes_touched", source));
   p.achieved_gb_s = json_double(phase, "achieved_gb_s", source);
@@ -83,14 +87,15 @@ LatencyPhase phase_from_json(const Json& json, const char* key,
 }  // namespace
 
 Json to_json(const Latency& l) {
-  return {{"device", l.device},
-          {"dtype", l.dtype},
-          {"batch", l.batch},
-          {"prompt", l.prompt},
-          {"generated", l.generated},
-          {"copy_bandwidth_gb_s", l.copy_bandwidth_gb_s},
-          {"prefill", to_json(l.prefill)},
-          {"decode", to_json(l.decode)}};
+  Json out = {{"device", l.device},
+              {"dtype", l.dtype},
+              {"batch", l.batch},
+              {"prompt", l.prompt},
+              {"generated", l.generated},
+              {"copy_bandwidth_gb_s", l.copy_bandwidth_gb_s}};
+  if (l.prefill.samples > 0) out["prefill"] = to_json(l.prefill);
+  if (l.decode.samples > 0) out["decode"] = to_json(l.decode);
+  return out;
 }
 
 Latency latency_from_json(const Json& json, const std::string& source) {
@@ -101,8 +106,10 @@ Latency latency_from_json(const Json& json, const std::string& source) {
   l.prompt = json_int(json, "prompt", source);
   l.generated = json_int(json, "generated", source);
   l.copy_bandwidth_gb_s = json_double(json, "copy_bandwidth_gb_s", source);
-  l.prefill = phase_from_json(json, "prefill", source);
-  l.decode = phase_from_json(json, "decode", source);
+  const bool decode = json.contains("decode");
+  if (decode) l.decode = phase_from_json(json, "decode", source);
+  if (!decode || json.contains("prefill"))
+    l.prefill = phase_from_json(json, "prefill", source);
   return l;
 }
 

@@ -34,8 +34,10 @@ at::Tensor rotate_front(const at::Tensor& x, const AttentionContext& context,
 }
 
 // Appends along the tokens. The storage grows by half at a time, so that a
-// long generation copies each key a constant number of times.
-void append(at::Tensor& cached, const at::Tensor& added) {
+// long generation copies each key a constant number of times; `expected` tokens
+// have room from the start.
+void append(at::Tensor& cached, const at::Tensor& added,
+            std::int64_t expected) {
   const std::int64_t old = cached.defined() ? cached.size(2) : 0;
   const std::int64_t total = old + added.size(2);
   // The capacity hides in the strides: a narrowed view of a longer buffer.
@@ -43,7 +45,9 @@ void append(at::Tensor& cached, const at::Tensor& added) {
       cached.defined() ? cached.stride(1) / cached.stride(2) : 0;
   if (total > capacity) {
     auto shape = added.sizes().vec();
-    shape[2] = std::max<std::int64_t>(64, total + total / 2);
+    shape[2] = total <= expected
+                   ? expected
+                   : std::max<std::int64_t>(64, total + total / 2);
     const at::Tensor buffer = at::empty(shape, added.options());
     if (old > 0) buffer.narrow(2, 0, old).copy_(cached);
     cached = buffer.narrow(2, 0, total);
@@ -57,8 +61,9 @@ void append(at::Tensor& cached, const at::Tensor& added) {
 
 // Adds keys or values to the cached ones and returns all of them. `bits` 0:
 // they are kept as they are.
-at::Tensor extend(at::Tensor& cached, const at::Tensor& added, int bits) {
-  append(cached, bits > 0 ? encode_heads(added, bits) : added);
+at::Tensor extend(at::Tensor& cached, const at::Tensor& added, int bits,
+                  std::int64_t expected) {
+  append(cached, bits > 0 ? encode_heads(added, bits) : added, expected);
   return bits > 0
              ? decode_heads(cached, added.size(-1), bits, added.scalar_type())
              : cached;
@@ -174,7 +179,7 @@ at::Tensor select_tokens(const Architecture& a, const Indexer& indexer,
   if (context.cache != nullptr) {
     at::Tensor& cached =
         context.cache->index_keys.at(static_cast<std::size_t>(layer));
-    append(cached, key);
+    append(cached, key, context.cache->expected);
     key = cached;
   }
   const std::int64_t all = key.size(2);
@@ -195,11 +200,6 @@ at::Tensor select_tokens(const Architecture& a, const Indexer& indexer,
 
 at::Tensor attend(const at::Tensor& query, at::Tensor key, at::Tensor value,
                   const AttentionContext& context) {
-  const std::int64_t repeat = query.size(1) / key.size(1);
-  if (repeat > 1) {
-    key = key.repeat_interleave(repeat, 1);
-    value = value.repeat_interleave(repeat, 1);
-  }
   at::Tensor seen = context.bias;
   if (context.selection.defined()) {
     const at::Tensor own = visible(query, key.size(2), context);
@@ -207,6 +207,18 @@ at::Tensor attend(const at::Tensor& query, at::Tensor key, at::Tensor value,
   }
   std::optional<at::Tensor> bias;
   if (seen.defined()) bias = seen.to(query.scalar_type());
+  const std::int64_t repeat = query.size(1) / key.size(1);
+  if (repeat > 1 && query.size(2) == 1)
+    // One new token: the queries that share a key are taken as so many tokens,
+    // which spares a copy of the cache for each of them.
+    return at::scaled_dot_product_attention(
+               query.reshape({-1, key.size(1), repeat, query.size(3)}), key,
+               value, bias)
+        .reshape({query.size(0), query.size(1), 1, value.size(3)});
+  if (repeat > 1) {
+    key = key.repeat_interleave(repeat, 1);
+    value = value.repeat_interleave(repeat, 1);
+  }
   const bool causal = !bias && query.size(2) > 1;
   return at::scaled_dot_product_attention(query, key, value, bias, 0.0, causal);
 }
@@ -229,19 +241,24 @@ at::Tensor attention_values(const Architecture& a, const Attention& attention,
   } else {
     heads = grouped_attention(a, attention, x, context);
   }
+  context.done("query, key, value");
   if (context.cache != nullptr) {
     const auto index = static_cast<std::size_t>(layer);
     KvCache& cache = *context.cache;
-    heads.key = extend(cache.keys.at(index), heads.key, a.kv_cache_bits);
-    heads.value = extend(cache.values.at(index), heads.value, a.kv_cache_bits);
+    heads.key = extend(cache.keys.at(index), heads.key, a.kv_cache_bits,
+                       cache.expected);
+    heads.value = extend(cache.values.at(index), heads.value, a.kv_cache_bits,
+                         cache.expected);
   } else if (a.kv_cache_bits > 0) {
     // What a cache would give back, so that every measure sees its effect.
     heads.key = round_heads(heads.key, a.kv_cache_bits);
     heads.value = round_heads(heads.value, a.kv_cache_bits);
   }
-  return attend(heads.query, heads.key, heads.value, context)
-      .transpose(1, 2)
-      .flatten(2);
+  at::Tensor mixed = attend(heads.query, heads.key, heads.value, context)
+                         .transpose(1, 2)
+                         .flatten(2);
+  context.done("attention");
+  return mixed;
 }
 
 }  // namespace autoglm

@@ -1,6 +1,7 @@
 #include "autoglm/model/footprint.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "autoglm/model/block_parts.h"
 #include "model/coded_heads.h"
@@ -102,6 +103,25 @@ Footprint footprint(const Model& model) {
                         out.router.bytes + out.norms.bytes + head.bytes +
                         row.bytes;
   return out;
+}
+
+std::uint64_t bytes_read(const Model& model, std::int64_t tokens) {
+  double more = 0;
+  for (const Block& block : model.blocks) {
+    if (!block.is_mixture()) continue;
+    Size experts;
+    for (const Mlp& expert : block.mixture.experts)
+      for (const Linear* part :
+           {&expert.gate_up, &expert.gate, &expert.up, &expert.down})
+        if (part->present()) experts += size_of(*part);
+    const double used =
+        std::min(1.0, static_cast<double>(model.architecture.router.per_token) /
+                          static_cast<double>(block.mixture.experts.size()));
+    // What one token leaves aside, another one may need.
+    more += static_cast<double>(experts.bytes) * (1 - used) *
+            (1 - std::pow(1 - used, static_cast<double>(tokens - 1)));
+  }
+  return footprint(model).bytes_per_token + static_cast<std::uint64_t>(more);
 }
 
 std::uint64_t cache_bytes_per_token(const Architecture& a,

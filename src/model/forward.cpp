@@ -26,15 +26,16 @@ at::Tensor run_until(const Model& model, const Block& block, std::int64_t layer,
     const at::Tensor attention_in =
         apply_norm(block.input_norm, x, a.norm_epsilon);
     if (stop == Site::kAttention) return attention_in;
+    context.done("norms");
     const at::Tensor mixed = attention_values(a, block.attention, layer,
                                               attention_in, context, stop);
     if (stop == Site::kQueryB || stop == Site::kKeyValueB ||
         stop == Site::kOutput)
       return mixed;
     const Linear& output = block.attention.output;
-    middle = add_part(a, x, attention_in,
-                      apply_linear(mixed, output.weight, output.bias),
-                      block.after_attention_norm);
+    const at::Tensor out = apply_linear(mixed, output.weight, output.bias);
+    context.done("output");
+    middle = add_part(a, x, attention_in, out, block.after_attention_norm);
   }
   if (!block.has_mlp()) {
     AUTOGLM_ENSURE(!stop);
@@ -46,11 +47,17 @@ at::Tensor run_until(const Model& model, const Block& block, std::int64_t layer,
   if (stop == Site::kDown)
     return mlp_values(a, block.is_mixture() ? block.mixture.shared : block.mlp,
                       mlp_in);
-  const at::Tensor out =
-      block.is_mixture()
-          ? mixture_forward(a, block.mixture, mlp_in)
-          : apply_linear(mlp_values(a, block.mlp, mlp_in),
-                         block.mlp.down.weight, block.mlp.down.bias);
+  context.done("norms");
+  at::Tensor out;
+  if (block.is_mixture()) {
+    out = mixture_forward(a, block.mixture, mlp_in);
+    context.done("experts");
+  } else {
+    const at::Tensor values = mlp_values(a, block.mlp, mlp_in);
+    context.done("gate, up");
+    out = apply_linear(values, block.mlp.down.weight, block.mlp.down.bias);
+    context.done("down");
+  }
   return add_part(a, middle, mlp_in, out, block.after_mlp_norm);
 }
 
@@ -168,11 +175,14 @@ at::Tensor forward(const Model& model, const at::Tensor& ids,
   AUTOGLM_ENSURE(ids.dim() == 2 && ids.scalar_type() == at::kLong);
   AttentionContext context = attention_context(
       model, ids, options.mask, options.positions, options.cache);
-  at::Tensor x = run_blocks(
-      model, embed(model, model.embedding, ids, context, options.dtype),
-      context, options.on_hidden);
+  context.on_part = options.on_part;
+  at::Tensor x = embed(model, model.embedding, ids, context, options.dtype);
+  context.done("embedding");
+  x = run_blocks(model, x, context, options.on_hidden);
   if (options.last_only) x = x.narrow(1, x.size(1) - 1, 1);
-  return head_forward(model, x);
+  const at::Tensor logits = head_forward(model, x);
+  context.done("head");
+  return logits;
 }
 
 }  // namespace autoglm

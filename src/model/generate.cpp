@@ -37,6 +37,7 @@ at::Tensor generate(const Model& model, const at::Tensor& ids,
   AUTOGLM_ENSURE(options.temperature == 0 || rng != nullptr);
   const std::int64_t batch = ids.size(0);
   KvCache cache;
+  cache.expected = ids.size(1) + options.max_tokens;
   ForwardOptions forward_options;
   forward_options.dtype = options.dtype;
   forward_options.mask = options.mask;

@@ -101,6 +101,41 @@ TEST_CASE("latency: bytes are the weights and, in decode, the cache") {
         weights + 2 * 2 * (32 + 4) * 2 * (32 + 2));
 }
 
+TEST_CASE("latency: decode alone, after a context that was not run") {
+  const Model model = short_example(1);
+  const LatencyLab lab({&model}, at::kCPU, at::kBFloat16);
+  LatencyPoint point;
+  point.generate = 3;
+  point.repeats = 2;
+  point.prefill = false;
+  const std::uint64_t weights = footprint(model).bytes_per_token;
+  const std::uint64_t each = 2 * 2 * 64 * 2;  // keys and values, bf16
+  for (const std::int64_t context : {0, 1, 50}) {
+    point.prompt = context;
+    const Latency latency = lab.measure(point).at(0);
+    CHECK(latency.prompt == context);
+    CHECK(latency.prefill.samples == 0);
+    CHECK(latency.decode.samples == 6);
+    CHECK(latency.decode.rounds_ms.size() == 2);
+    CHECK(latency.decode.bytes_touched ==
+          Approx(static_cast<double>(weights) +
+                 static_cast<double>(each) * static_cast<double>(context + 1))
+              .epsilon(1e-3));
+    CHECK_FALSE(to_json(latency).contains("prefill"));
+    const Latency again = latency_from_json(to_json(latency), "a.json");
+    CHECK(again.decode.rounds_ms == latency.decode.rounds_ms);
+    CHECK(again.prefill.samples == 0);
+  }
+  point.prompt = 20;
+  point.prefill = true;
+  point.decode = false;
+  const Latency prefill = lab.measure(point).at(0);
+  CHECK(prefill.prefill.samples == 2);
+  CHECK(prefill.decode.samples == 0);
+  point.prefill = false;
+  error_of(ErrorKind::kInternal, [&] { lab.measure(point); });
+}
+
 TEST_CASE("latency: nothing to measure is our own fault") {
   error_of(ErrorKind::kInternal, [] { measure_latency({}, short_run()); });
   const Model model = short_example(1);

@@ -9,17 +9,42 @@
 
 namespace autoglm {
 
-struct LatencyOptions {
-  std::int64_t prompt = 512;    // P tokens of the prompt
-  std::int64_t generate = 128;  // decode steps per repeat
+/// What is measured at one place.
+struct LatencyPoint {
+  /// P tokens of the prompt. Without `prefill`, tokens in the cache before the
+  /// first decoded one, 0 or more: those of a short prompt, repeated, since
+  /// time does not depend on what they say.
+  std::int64_t prompt = 512;
+  std::int64_t generate = 128;  // decode steps per round
   std::int64_t batch = 1;
   std::int64_t repeats = 5;  // measured rounds, after one warm-up round
-  at::Device device = at::kCPU;
-  at::ScalarType dtype = at::kFloat;
-  std::uint64_t seed = 0;  // of the random prompt
+  bool prefill = true, decode = true;  // at least one of them
+  std::uint64_t seed = 0;              // of the random prompt
 };
 
-/// One Latency per model, in order; every round measures each model once.
+struct LatencyOptions : LatencyPoint {
+  at::Device device = at::kCPU;
+  at::ScalarType dtype = at::kFloat;
+};
+
+/// Models made ready to be measured side by side.
+class LatencyLab {
+ public:
+  /// Dense weights become `dtype`. The copy bandwidth is measured here.
+  LatencyLab(const std::vector<const Model*>& models, at::Device device,
+             at::ScalarType dtype);
+  /// One Latency per model, in order; every round measures each model once. A
+  /// phase that was not asked for has no samples.
+  std::vector<Latency> measure(const LatencyPoint& point) const;
+
+ private:
+  std::vector<Model> models_;
+  at::Device device_;
+  at::ScalarType dtype_;
+  double copy_bandwidth_;  // GB/s
+};
+
+/// A lab for one point.
 std::vector<Latency> measure_latency(const std::vector<const Model*>& models,
                                      const LatencyOptions& options);
 

@@ -40,12 +40,13 @@ Scorecard scorecard_from_json(const Json& json, const std::string& source);
 struct LatencyPhase {
   std::string phase;  // "prefill" (ms per prompt), "decode" (ms per token)
   double median_ms = 0, p90_ms = 0, p99_ms = 0;
-  std::int64_t samples = 0;
+  std::int64_t samples = 0;         // 0: not measured
   std::uint64_t bytes_touched = 0;  // weights and cache read per measurement
   double achieved_gb_s = 0;         // bytes_touched / median
   double bandwidth_share = 0;       // of the copy bandwidth of the same run
   std::string kernel;      // "avx512 packed", "dense fp32", "dequantize + gemm"
   bool simulated = false;  // no real low-bit kernel ran: print no speedup
+  std::vector<double> rounds_ms = {};  // the median of every round
 };
 
 struct Latency {

@@ -30,6 +30,10 @@ struct Footprint {
 
 Footprint footprint(const Model& model);
 
+/// Bytes of weights that one step over `tokens` tokens reads: bytes_per_token
+/// and the further experts that they are sent to, if these are chosen evenly.
+std::uint64_t bytes_read(const Model& model, std::int64_t tokens);
+
 /// Bytes that a token adds to the key/value cache, with `element` bytes for
 /// each number that is not kept in kv_cache_bits.
 std::uint64_t cache_bytes_per_token(const Architecture& architecture,

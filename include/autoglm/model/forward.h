@@ -78,6 +78,9 @@ struct ForwardOptions {
   KvCache* cache = nullptr;
   bool last_only = false;                     // logits of the last token
   std::function<void(at::Tensor)> on_hidden;  // hidden.0 .. hidden.L
+  /// Called after each part with its name: "embedding", "norms", "query, key,
+  /// value", "attention", "output", "gate, up", "down", "experts", "head".
+  std::function<void(const char*)> on_part;
 };
 
 /// ids [B, T] int64 on the model's device -> logits [B, T or 1, V] in dtype.

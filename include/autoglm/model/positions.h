@@ -5,6 +5,7 @@
 #include <ATen/ATen.h>
 
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 #include "autoglm/model/model.h"
@@ -21,6 +22,8 @@ struct KvCache {
   at::Tensor mask;     // [B, T] bool of all cached tokens, or undefined: real
   at::Tensor context;  // [B, T] bool: tokens before the blank's start
   at::Tensor blank_start, blank_at;  // [B] int64, two-dimensional positions
+  /// Tokens to make room for at once; 0: the storage grows as it fills.
+  std::int64_t expected = 0;
   /// Tokens seen; as the first block with an attention has them.
   std::int64_t length() const {
     for (const at::Tensor& own : keys)
@@ -39,6 +42,12 @@ struct AttentionContext {
   /// Additive [B, 1, T, T_all]: what the last indexer selected; undefined: all.
   at::Tensor selection;
   KvCache* cache = nullptr;
+  /// Called with the name of every part of the work as it is done; for clocks.
+  std::function<void(const char*)> on_part = {};
+
+  void done(const char* part) const {
+    if (on_part) on_part(part);
+  }
 };
 
 /// ids: [B, T] int64. mask: [B, T] (1 real, 0 padding), [B, 1, T, T] (1 may be
