@@ -3,7 +3,8 @@
 
     bench/quantization_table.py WORK CALIBRATION EVALUATION \\
         [--autoglm build/release/apps/autoglm/autoglm] [--bits 8 4 3 2] \\
-        [--model examples/glm-books]
+        [--model examples/glm-books] [--methods rtn gptq ...] \\
+        [--folds awq] [--activations static]
 
 One run of `autoglm compress` per row, one after the other: 128 windows of 256
 tokens of CALIBRATION, measured over 200 windows of EVALUATION; head and
@@ -29,6 +30,12 @@ METHODS = {
 def run(args, bits, method):
     """The record of one row, with the peak memory in bytes."""
     name = f"w{bits}-" + method.replace(", ", "-")
+    more = ""
+    for option in ("folds", "activations"):
+        value = getattr(args, option)
+        if value != "none":
+            name += f"-{value}"
+            more += f", {option}: {value}"
     kept = args.work / f"{name}.json"
     if kept.exists():
         return json.loads(kept.read_text())
@@ -42,7 +49,7 @@ data:
   evaluation: {{file: {args.evaluation.resolve()}, windows: 200, length: 256}}
 compression:
   - type: quantization
-    params: {{bits: {bits}{group}, {METHODS[method]}, head_bits: 0, embedding_bits: 0}}
+    params: {{bits: {bits}{group}, {METHODS[method]}{more}, head_bits: 0, embedding_bits: 0}}
 """)
     child = subprocess.Popen([args.autoglm, "-q", "compress", config, "--force",
                               "--fresh"], stdout=subprocess.DEVNULL)
@@ -77,6 +84,12 @@ def main():
     parser.add_argument("--model", type=pathlib.Path,
                         default="examples/glm-books")
     parser.add_argument("--bits", type=int, nargs="+", default=[8, 4, 3, 2])
+    parser.add_argument("--methods", nargs="+", default=list(METHODS),
+                        choices=METHODS)
+    parser.add_argument("--folds", default="none",
+                        choices=["none", "awq", "smoothquant"])
+    parser.add_argument("--activations", default="none",
+                        choices=["none", "dynamic", "static"])
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
     print("| bits | method | bits per weight | KL, nats | per `rtn` | top-1 | "
@@ -84,7 +97,7 @@ def main():
     print("| ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
     for bits in args.bits:
         nearest = None
-        for method in METHODS:
+        for method in args.methods:
             row = run(args, bits, method)
             score = row["score"]
             nearest = nearest or score["kl"]

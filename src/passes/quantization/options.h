@@ -24,6 +24,7 @@ struct QuantizationOptions {
   std::int64_t group_size = 0;
   bool symmetric = true;
   std::string activations = "none";
+  std::string folds = "none";
   std::int64_t kv_cache_bits = 0;
   std::vector<std::string> target_layers = {"*"};
   std::vector<std::string> ignore;
@@ -79,6 +80,12 @@ struct QuantizationOptions {
           "dynamic, each token by its own range; static, by the calibration "
           "data's; needs fp8, or 8 symmetric bits with one scale per row",
           Choices{"none", "dynamic", "static"});
+    field("folds", folds,
+          "scale inputs down and the columns that read them up, in powers of "
+          "two, where norms or other matrices take the scales: awq, by the "
+          "mean size of inputs; smoothquant, by their greatest and the "
+          "weights'; only where what a block returns gains",
+          Choices{"none", "awq", "smoothquant"});
     field("kv_cache_bits", kv_cache_bits,
           "keep keys and values in 8 or 4 bits; 0: as the model has it",
           Range{0, 8});

@@ -20,6 +20,7 @@
 #include "passes/output_fisher.h"
 #include "passes/quantization/allocate_bits.h"
 #include "passes/quantization/block_rounder.h"
+#include "passes/quantization/choose_folds.h"
 #include "passes/quantization/end_to_end.h"
 
 namespace autoglm::passes {
@@ -101,6 +102,27 @@ std::vector<BlockFisher> fisher_of(const Model& model, const at::Tensor& ids,
                     (ids.size(0) + batch - 1) / batch, "batches");
   return output_fisher(model, ids, context.prefix, options,
                        [&] { progress.step(); });
+}
+
+// The visit of a block in whose place another one with the same function is
+// quantized.
+BlockVisit with_original(const BlockVisit& visit, const Block& block) {
+  return {visit.layer,
+          block,
+          visit.original_input,
+          visit.original_output,
+          visit.compressed_input,
+          visit.original_contexts,
+          visit.compressed_contexts};
+}
+
+void note_folds(Json folds, PassContext& context) {
+  const auto kept = std::count_if(
+      folds.begin(), folds.end(),
+      [](const Json& fold) { return fold.at("kept").get<bool>(); });
+  log_info("quantization: scales are folded at {} of {} sites", kept,
+           folds.size());
+  context.note("folds", std::move(folds));
 }
 
 // Windows per step and per batch of the walk.
@@ -201,14 +223,22 @@ void Quantization::run_with_data(Model& work, const Schemes& schemes,
     work.embedding = rounder.round_alone("embedding", {embedding, {}});
   std::vector<BlockFisher> fisher =
       fisher_of(work, ids, rounder, context, batch);
-  Json blocks = Json::array();
+  Json blocks = Json::array(), folds = Json::array();
   const auto visit_block = [&](const BlockVisit& visit) {
     const auto start = std::chrono::steady_clock::now();
     Json note = {{"layer", visit.layer}};
     BlockFisher& costs = fisher[static_cast<std::size_t>(visit.layer)];
-    Block block = round_block(
-        work, visit, rounder, costs, options_,
-        derive_seed(context.seed, fmt::format("block {}", visit.layer)), note);
+    const std::uint64_t seed =
+        derive_seed(context.seed, fmt::format("block {}", visit.layer));
+    Block block;
+    if (options_.folds == "none") {
+      block = round_block(work, visit, rounder, costs, options_, seed, note);
+    } else {
+      const FoldedBlock folded =
+          choose_folds(work, visit, rounder, costs, options_, folds);
+      block = round_block(work, with_original(visit, folded.block), rounder,
+                          folded.fisher, options_, seed, note);
+    }
     costs = {};
     note["seconds"] =
         std::chrono::duration<double>(std::chrono::steady_clock::now() - start)
@@ -219,6 +249,7 @@ void Quantization::run_with_data(Model& work, const Schemes& schemes,
   const auto [original, compressed] =
       walk_blocks(work, embedding, ids, batch, visit_block);
   context.note("blocks", std::move(blocks));
+  if (options_.folds != "none") note_folds(std::move(folds), context);
   tune_all(work, before, original, schemes, context, batch);
   if (!rounder.wants("head")) return;
   Linear& head = *work.head;
@@ -248,8 +279,9 @@ void Quantization::run(Model& model, PassContext& context) const {
                     static_cast<std::int64_t>(schemes.size()), "matrices");
   Rounder rounder(schemes, options_, progress);
   const bool static_inputs = options_.activations == "static";
+  const bool folds = options_.folds != "none";
   const bool needs_data =
-      static_inputs ||
+      static_inputs || folds ||
       std::any_of(schemes.begin(), schemes.end(),
                   [](const auto& it) { return it.second.method != "rtn"; });
   if (needs_data && context.calibration.defined()) {
@@ -258,6 +290,10 @@ void Quantization::run(Model& model, PassContext& context) const {
     if (static_inputs)
       fail(ErrorKind::kConfig,
            "quantization: activations: static needs calibration data");
+    if (folds)
+      fail(ErrorKind::kConfig, fmt::format("quantization: folds: {} needs "
+                                           "calibration data",
+                                           options_.folds));
     if (needs_data)
       log_warning(
           "quantization: no calibration data; {} becomes a search of scales",

@@ -22,15 +22,17 @@ at::Tensor greatest_input(const Model& model, const BlockVisit& visit,
             .to(at::kFloat);
     out = out.defined() ? at::maximum(out, most) : most;
   }
-  // An input that is always zero needs some step.
-  return at::where(out > 0, out, at::ones_like(out)).view({1});
-}
-
-double greatest_number(const Weight& weight) {
-  return std::holds_alternative<Float8Weight>(weight) ? 448 : 127;
+  return out;
 }
 
 }  // namespace
+
+at::Tensor static_step(const at::Tensor& most, const Weight& weight) {
+  const double greatest =
+      std::holds_alternative<Float8Weight>(weight) ? 448 : 127;
+  // An input that is always zero needs some step.
+  return at::where(most > 0, most, at::ones_like(most)).view({1}) / greatest;
+}
 
 Block with_dynamic_activations(const Block& block,
                                const ActivationChoice& choice) {
@@ -56,7 +58,7 @@ Block with_rounded_activations(const Model& model, const BlockVisit& visit,
       if (!most.defined())
         most = greatest_input(model, visit, block, site.site);
       Weight& weight = find_linear(out, part)->weight;
-      weight = with_activations(weight, most / greatest_number(weight));
+      weight = with_activations(weight, static_step(most, weight));
     }
   }
   return out;

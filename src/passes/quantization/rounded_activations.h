@@ -12,6 +12,10 @@ namespace autoglm {
 /// "none", "dynamic" or "static" for a matrix, by its name below the block.
 using ActivationChoice = std::function<std::string(const std::string&)>;
 
+/// The step of a static activation before `weight`: `most`, the greatest size
+/// of its input, per greatest number, [1].
+at::Tensor static_step(const at::Tensor& most, const Weight& weight);
+
 /// `block` with the activations asked for. The step of a static one is the
 /// greatest size of its input over the compressed stream of the calibration
 /// data, per greatest number.

@@ -36,6 +36,19 @@ std::int64_t automatic_iterations(const QuantizationOptions& options,
   return bits >= 7 ? kFewSteps : kSteps;
 }
 
+Weight round_to_nearest(const std::string& name, const Linear& linear,
+                        const Scheme& scheme) {
+  const at::Tensor& values = checked_values(name, linear);
+  if (scheme.float8) return round_float8(values, scheme.grid.scale_dtype);
+  return pack(
+      by_rows(values,
+              [&](const at::Tensor& rows) {
+                const GridFit fit = fit_min_max(rows, scheme.grid);
+                return Rounded{nearest_codes(rows, fit, scheme.grid), fit};
+              }),
+      scheme.grid);
+}
+
 Rounded Rounder::round(const std::string& name, const Linear& linear,
                        const at::Tensor& importance) {
   const Scheme& how = scheme(name);

@@ -18,6 +18,11 @@ namespace autoglm {
 /// Learning steps for matrices of `bits`: as asked, or by mode and width.
 std::int64_t automatic_iterations(const QuantizationOptions& options, int bits);
 
+/// As `rtn` stores a matrix: e4m3, or codes by the extremes of each group.
+/// Throws kNumeric, naming it, for NaN or infinity.
+Weight round_to_nearest(const std::string& name, const Linear& linear,
+                        const Scheme& scheme);
+
 class Rounder {
  public:
   /// `schemes`: of every matrix to round, by canonical name.
