@@ -13,12 +13,6 @@
 namespace autoglm {
 namespace {
 
-std::int64_t alignment(std::int64_t ffn, const PruningOptions& options) {
-  if (options.align > 0) return options.align;
-  // 256 suits every low-bit kernel and loader; small models cannot afford it.
-  return ffn >= 4096 ? 256 : ffn >= 256 ? 64 : ffn >= 64 ? 8 : 1;
-}
-
 // The multiple of `unit` nearest to the share that stays; at least one unit.
 std::int64_t kept_width(std::int64_t width, double ratio, std::int64_t unit) {
   if (ratio == 0) return width;
@@ -68,9 +62,10 @@ BlockWidths widths_at(const BlockWidths& from, Part part, double ratio,
                       const PruningOptions& options) {
   BlockWidths to = from;
   if (part == Part::kMlp) {
-    set_ffn(to, from, kept_width(from.ffn, ratio, alignment(from.ffn, options)),
+    set_ffn(to, from,
+            kept_width(from.ffn, ratio, ffn_alignment(from.ffn, options.align)),
             kept_width(from.shared_ffn, ratio,
-                       alignment(from.shared_ffn, options)));
+                       ffn_alignment(from.shared_ffn, options.align)));
   } else if (from.query_heads == from.kv_heads) {
     to.query_heads = to.kv_heads = kept_width(from.query_heads, ratio, 1);
   } else if (options.kv_groups) {
@@ -150,6 +145,12 @@ std::vector<PruningTarget> solved_targets(
 
 }  // namespace
 
+std::int64_t ffn_alignment(std::int64_t ffn, std::int64_t align) {
+  if (align > 0) return align;
+  // 256 suits every low-bit kernel and loader; small models cannot afford it.
+  return ffn >= 4096 ? 256 : ffn >= 256 ? 64 : ffn >= 64 ? 8 : 1;
+}
+
 std::vector<PruningTarget> uniform_targets(const Model& model,
                                            const PruningOptions& options) {
   const auto selected = selected_parts(model, options);
@@ -184,7 +185,7 @@ BlockWidths width_for(const BlockWidths& from, Part part, std::int64_t count,
   };
   BlockWidths to = from;
   if (part == Part::kMlp) {
-    const std::int64_t unit = alignment(from.ffn, options);
+    const std::int64_t unit = ffn_alignment(from.ffn, options.align);
     const std::int64_t ffn = up(count, unit, from.ffn);
     set_ffn(to, from, ffn,
             up(from.shared_ffn * ffn / from.ffn, unit, from.shared_ffn));

@@ -84,6 +84,9 @@ struct PruningOptions {
   }
 };
 
+/// What an FFN width is a multiple of; `align` 0: as suits the width.
+std::int64_t ffn_alignment(std::int64_t ffn, std::int64_t align);
+
 /// What each block is cut to if all selected ones keep the same share. Throws
 /// kConfig for a selection, a limit or a form of weights that does not allow
 /// it.

@@ -33,10 +33,10 @@ Mlp& mlp_of(Block& block, const std::string& reader) {
       static_cast<std::size_t>(std::stoul(reader.substr(kExperts.size()))));
 }
 
-// Counts from 0 on the device of the block.
-at::Tensor first(const Block& block, std::int64_t count) {
-  return at::arange(count, at::TensorOptions(at::kLong).device(
-                               device(block.attention.output.weight)));
+// Counts from 0 on the device of what reads the units.
+at::Tensor first(const Linear& reader, std::int64_t count) {
+  return at::arange(count,
+                    at::TensorOptions(at::kLong).device(device(reader.weight)));
 }
 
 // Keeps columns of a matrix; those of a plain cut without moments.
@@ -295,15 +295,16 @@ void narrow_block(const Architecture& a, Block& block,
                   const PruningTarget& target) {
   const PruningMethod method;
   if (target.heads) {
-    const at::Tensor heads = first(block, target.widths.query_heads);
-    keep_head_rows(a, block, heads, first(block, target.widths.kv_heads));
+    const Linear& output = block.attention.output;
+    const at::Tensor heads = first(output, target.widths.query_heads);
+    keep_head_rows(a, block, heads, first(output, target.widths.kv_heads));
     keep_columns(block.attention.output, head_columns(a, heads), nullptr,
                  method);
   }
   if (!target.ffn) return;
   const auto narrow = [&](Mlp& mlp, std::int64_t width) {
     if (!mlp.down.present()) return;
-    const at::Tensor kept = first(block, width);
+    const at::Tensor kept = first(mlp.down, width);
     keep_channel_rows(mlp, kept);
     keep_columns(mlp.down, kept, nullptr, method);
   };
