@@ -160,4 +160,21 @@ Model without_blocks(const Model& model, const Layers& removed) {
   return out;
 }
 
+Model without_next_token_blocks(Model model) {
+  Architecture& a = model.architecture;
+  std::erase_if(model.extra, [&](const auto& entry) {
+    const std::optional<LayerName> place = layer_of(a, entry.first);
+    return place && place->layer >= a.blocks.size();
+  });
+  a.next_token_blocks = 0;
+  constexpr const char* kCount = "num_nextn_predict_layers";
+  if (model.config.contains(kCount)) model.config[kCount] = 0;
+  for (const char* key : {"layer_types", kMlpTypes, kIndexerTypes})
+    if (model.config.contains(key) && model.config[key].is_array()) {
+      auto& list = model.config[key].get_ref<Json::array_t&>();
+      list.resize(std::min(list.size(), a.blocks.size()));
+    }
+  return model;
+}
+
 }  // namespace autoglm

@@ -175,6 +175,7 @@ Json write_architecture(Json config, const Architecture& a) {
   most.query_heads = std::max(dense.query_heads, mixture.query_heads);
   most.kv_heads = std::max(dense.kv_heads, mixture.kv_heads);
   set(config, std::string(family.keys.layers), a.layers());
+  set(config, "hidden_size", a.hidden);
   write_heads(config, a, most);
   // GLM 2021 has no such key: its width is four times the hidden size.
   const std::string ffn(family.keys.ffn);

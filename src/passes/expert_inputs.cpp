@@ -81,6 +81,14 @@ std::optional<SplitMoments> ExpertInputs::down(std::size_t expert,
       mlp_values(architecture_, working, r.compressed) * r.weights);
 }
 
+at::Tensor ExpertInputs::outputs(std::size_t expert, const Mlp& working) const {
+  const at::NoGradGuard no_grad;
+  const Rows r = rows(expert);
+  return apply_linear(mlp_values(architecture_, working, r.compressed),
+                      working.down.weight, working.down.bias) *
+         r.weights;
+}
+
 at::Tensor ExpertInputs::importance_inner() const {
   return compressed_.square().mean(0);
 }

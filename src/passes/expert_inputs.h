@@ -30,6 +30,12 @@ class ExpertInputs {
   std::optional<SplitMoments> down(std::size_t expert, const Mlp& original,
                                    const Mlp& working) const;
 
+  /// What every token brings in the compressed stream [tokens, H].
+  const at::Tensor& inputs() const { return compressed_; }
+  /// What the expert adds to the stream there for each of its own tokens
+  /// [m, H], routing weight included.
+  at::Tensor outputs(std::size_t expert, const Mlp& working) const;
+
   /// Mean square of each input [H] or [F] over the tokens of all experts, as if
   /// every one of them were sent to this one: for experts with too few.
   at::Tensor importance_inner() const;

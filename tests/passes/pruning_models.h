@@ -9,7 +9,7 @@
 namespace autoglm::test {
 
 /// A tiny model after changes to its config.json (null removes a key).
-/// Matrices that no longer fit are drawn again.
+/// Tensors that no longer fit are drawn again.
 inline Model changed_model(const std::string& family, const Json& changes,
                            const TinySize& size = {}) {
   Model model = tiny_model(family, 1, size);
@@ -28,9 +28,12 @@ inline Model changed_model(const std::string& family, const Json& changes,
       if (matrix.bias && !linear.bias.defined())
         linear.bias = (at::randn({matrix.out}) * 0.1).to(at::kBFloat16);
     }
-    for (const auto& other : shapes.others)
-      *find_tensor(fitted, other.name) =
-          *find_tensor(model.blocks[i], other.name);
+    for (const auto& other : shapes.others) {
+      at::Tensor& tensor = *find_tensor(fitted, other.name);
+      tensor = *find_tensor(model.blocks[i], other.name);
+      if (tensor.sizes() != at::IntArrayRef(other.shape))
+        tensor = (at::randn(other.shape) * 0.1).to(at::kBFloat16);
+    }
     model.blocks[i] = fitted;
   }
   return model;

@@ -29,4 +29,8 @@ bool can_remove_blocks(const Architecture& architecture,
 Model without_blocks(const Model& model,
                      const std::vector<std::size_t>& removed);
 
+/// `model` without what is stored after its last block to predict further
+/// tokens, for when the widths in `config` no longer describe it.
+Model without_next_token_blocks(Model model);
+
 }  // namespace autoglm

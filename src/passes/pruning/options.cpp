@@ -9,6 +9,7 @@
 #include "autoglm/model/block_parts.h"
 #include "autoglm/model/footprint.h"
 #include "passes/pruning/coupled_rows.h"
+#include "passes/pruning/experts.h"
 
 namespace autoglm {
 namespace {
@@ -78,9 +79,13 @@ BlockWidths widths_at(const BlockWidths& from, Part part, double ratio,
   return to;
 }
 
-// Blocks of which a part is selected, and allowed to be cut.
-std::vector<std::pair<bool, bool>> selected_parts(
-    const Model& model, const PruningOptions& options) {
+// What of a block is selected, and allowed to be cut.
+struct Selected {
+  bool heads, ffn, experts;
+};
+
+std::vector<Selected> selected_parts(const Model& model,
+                                     const PruningOptions& options) {
   const std::vector<std::string> selected =
       select_linears(model, options.target_layers);
   const auto any = [&](std::size_t layer, const char* part) {
@@ -89,58 +94,84 @@ std::vector<std::pair<bool, bool>> selected_parts(
         selected.begin(), selected.end(),
         [&](const std::string& name) { return name.starts_with(prefix); });
   };
-  std::vector<std::pair<bool, bool>> out;
-  for (std::size_t i = 0; i < model.blocks.size(); ++i)
-    out.emplace_back(
-        (options.heads || options.kv_groups) && any(i, "attention"),
-        options.ffn && any(i, "mlp"));
+  std::vector<Selected> out;
+  bool mixtures = false;
+  for (std::size_t i = 0; i < model.blocks.size(); ++i) {
+    const bool mlp = any(i, "mlp");
+    out.push_back({(options.heads || options.kv_groups) && any(i, "attention"),
+                   options.ffn && mlp,
+                   options.experts > 0 && mlp && model.blocks[i].is_mixture()});
+    mixtures = mixtures || out.back().experts;
+  }
+  if (options.experts > 0 && !mixtures)
+    fail(ErrorKind::kConfig,
+         "structured_pruning: experts: no selected block has routed experts");
   return out;
 }
 
-std::vector<PruningTarget> targets_at(
-    const Model& model, const std::vector<std::pair<bool, bool>>& selected,
-    double ratio, const PruningOptions& options) {
+std::vector<PruningTarget> targets_at(const Model& model,
+                                      const std::vector<Selected>& selected,
+                                      double ratio,
+                                      const PruningOptions& options) {
   std::vector<PruningTarget> out;
   for (std::size_t i = 0; i < selected.size(); ++i) {
     const BlockWidths& from = model.architecture.blocks[i];
     PruningTarget target = {false, false, from};
-    if (selected[i].first)
+    if (selected[i].heads)
       target.widths = widths_at(from, Part::kAttention, ratio, options);
-    if (selected[i].second)
+    if (selected[i].ffn)
       target.widths = widths_at(target.widths, Part::kMlp, ratio, options);
+    if (selected[i].experts)
+      target.widths.experts =
+          experts_left(from, model.architecture.router, options.experts);
     target.heads = target.widths.query_heads != from.query_heads;
     target.ffn = target.widths.ffn != from.ffn ||
                  target.widths.shared_ffn != from.shared_ffn;
+    target.experts = target.widths.experts != from.experts;
     out.push_back(target);
   }
   return out;
 }
 
-// The least ratio, in quarters of a percent, that keeps the limits.
-std::vector<PruningTarget> solved_targets(
-    const Model& model, const std::vector<std::pair<bool, bool>>& selected,
-    const PruningOptions& options) {
+Size size_at(const Model& shapes, const std::vector<PruningTarget>& targets) {
+  Model narrow = shapes;
+  for (std::size_t i = 0; i < targets.size(); ++i)
+    narrow_block(shapes.architecture, narrow.blocks[i], targets[i]);
+  update_widths(narrow);
+  return footprint(narrow).total();
+}
+
+// The least ratio that keeps the limits; widths fall as it rises.
+std::vector<PruningTarget> solved_targets(const Model& model,
+                                          const std::vector<Selected>& selected,
+                                          const PruningOptions& options) {
   const Model shapes = to_device(model, at::kMeta);
-  Size size;
-  for (int step = 0; step <= 360; ++step) {
-    const std::vector<PruningTarget> targets =
-        targets_at(model, selected, step / 400.0, options);
-    Model narrow = shapes;
-    for (std::size_t i = 0; i < targets.size(); ++i)
-      narrow_block(shapes.architecture, narrow.blocks[i], targets[i]);
-    update_widths(narrow);
-    size = footprint(narrow).total();
+  const auto at = [&](double ratio) {
+    return targets_at(model, selected, ratio, options);
+  };
+  const auto keeps = [&](double ratio) {
+    const Size size = size_at(shapes, at(ratio));
     const auto most = static_cast<std::uint64_t>(options.target_parameters);
-    if ((most == 0 || size.parameters <= most) &&
-        (options.target_size.bytes == 0 ||
-         size.bytes <= options.target_size.bytes))
-      return targets;
+    return (most == 0 || size.parameters <= most) &&
+           (options.target_size.bytes == 0 ||
+            size.bytes <= options.target_size.bytes);
+  };
+  if (keeps(0)) return at(0);
+  double too_low = 0, enough = 0.9;
+  if (!keeps(enough)) {
+    const Size size = size_at(shapes, at(enough));
+    fail(ErrorKind::kConfig,
+         fmt::format(
+             "structured_pruning: cutting nine tenths of what is selected "
+             "leaves {} parameters in {} bytes, more than the target",
+             size.parameters, size.bytes));
   }
-  fail(
-      ErrorKind::kConfig,
-      fmt::format("structured_pruning: cutting nine tenths of what is selected "
-                  "leaves {} parameters in {} bytes, more than the target",
-                  size.parameters, size.bytes));
+  // Finer than one unit of any width.
+  while (enough - too_low > 1e-7) {
+    const double middle = (too_low + enough) / 2;
+    (keeps(middle) ? enough : too_low) = middle;
+  }
+  return at(enough);
 }
 
 }  // namespace
@@ -149,6 +180,11 @@ std::int64_t ffn_alignment(std::int64_t ffn, std::int64_t align) {
   if (align > 0) return align;
   // 256 suits every low-bit kernel and loader; small models cannot afford it.
   return ffn >= 4096 ? 256 : ffn >= 256 ? 64 : ffn >= 64 ? 8 : 1;
+}
+
+std::int64_t hidden_left(std::int64_t hidden, const PruningOptions& options) {
+  return kept_width(hidden, options.hidden,
+                    ffn_alignment(hidden, options.align));
 }
 
 std::vector<PruningTarget> uniform_targets(const Model& model,
@@ -201,31 +237,6 @@ BlockWidths width_for(const BlockWidths& from, Part part, std::int64_t count,
     }
   }
   return to;
-}
-
-std::uint64_t parameters_at(const Model& shapes, std::size_t layer,
-                            const PruningTarget& target) {
-  Block block = shapes.blocks[layer];
-  narrow_block(shapes.architecture, block, target);
-  std::int64_t count = 0;
-  visit_block(
-      block,
-      [&](const std::string&, const Linear& part) {
-        count += rows(part.weight) * columns(part.weight);
-        if (part.bias.defined()) count += part.bias.numel();
-      },
-      [&](const std::string&, const at::Tensor& values) {
-        count += values.numel();
-      });
-  return static_cast<std::uint64_t>(count);
-}
-
-PruningTarget part_target(const Model& model, std::size_t layer, Part part,
-                          const BlockWidths& to) {
-  PruningTarget out = {false, false, to};
-  const bool changes = !(to == model.architecture.blocks[layer]);
-  (part == Part::kAttention ? out.heads : out.ffn) = changes;
-  return out;
 }
 
 }  // namespace autoglm

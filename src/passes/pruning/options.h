@@ -23,6 +23,8 @@ struct PruningOptions {
   bool heads = true;
   bool kv_groups = false;
   bool ffn = true;
+  double experts = 0;
+  double hidden = 0;
   std::string repair = "least_squares";
   bool new_biases = false;
   bool fisher = false;
@@ -59,19 +61,32 @@ struct PruningOptions {
         "the best repair cannot make up for; random",
         Choices{"activation", "l1", "l2", "norm_gain", "fluctuation", "taylor",
                 "fisher", "obs", "random"});
-    field("align", align,
-          "FFN widths are multiples of this; 0: 256, 64, 8 or 1 by width",
-          Range{0, 4096});
+    field(
+        "align", align,
+        "FFN widths and the hidden one are multiples of this; 0: 256, 64, 8 or "
+        "1 by width",
+        Range{0, 4096});
     field("heads", heads, "remove query heads");
     field("kv_groups", kv_groups,
           "remove heads by whole groups that share a key and a value, not the "
           "same number from each");
     field("ffn", ffn, "remove FFN channels");
-    field("repair", repair,
-          "of down and output, against the original's outputs: none; bias: "
-          "the mean of what went; least_squares: their columns are fitted "
-          "again",
-          Choices{"least_squares", "bias", "none"});
+    field(
+        "experts", experts,
+        "share of whole routed experts to remove from every selected mixture, "
+        "beside sparsity_ratio; as many stay as a token is sent to",
+        Range{0, 0.9});
+    field("hidden", hidden,
+          "share of the channels of the residual stream to remove, the same "
+          "ones in all blocks, whatever target_layers says, and first of all",
+          Range{0, 0.9});
+    field(
+        "repair", repair,
+        "of down and output (of experts: the shared one's down; of hidden: all "
+        "that reads or writes the stream), against the original's outputs: "
+        "none; bias: the mean of what went; least_squares: their columns are "
+        "fitted again",
+        Choices{"least_squares", "bias", "none"});
     field("new_biases", new_biases,
           "least_squares may add biases to matrices that have none, as bias "
           "does; stock loaders ignore them");
@@ -87,6 +102,9 @@ struct PruningOptions {
 /// What an FFN width is a multiple of; `align` 0: as suits the width.
 std::int64_t ffn_alignment(std::int64_t ffn, std::int64_t align);
 
+/// The channels of a residual stream of `hidden` that stay.
+std::int64_t hidden_left(std::int64_t hidden, const PruningOptions& options);
+
 /// What each block is cut to if all selected ones keep the same share. Throws
 /// kConfig for a selection, a limit or a form of weights that does not allow
 /// it.
@@ -101,13 +119,5 @@ std::vector<BlockWidths> width_levels(const BlockWidths& from, Part part,
 /// The width next above a count of channels, or of heads, that is possible.
 BlockWidths width_for(const BlockWidths& from, Part part, std::int64_t count,
                       const PruningOptions& options);
-
-/// Parameters of a block of `shapes` (meta tensors do) cut to `target`.
-std::uint64_t parameters_at(const Model& shapes, std::size_t layer,
-                            const PruningTarget& target);
-
-/// A target that differs from what block `layer` is only in `part`.
-PruningTarget part_target(const Model& model, std::size_t layer, Part part,
-                          const BlockWidths& to);
 
 }  // namespace autoglm

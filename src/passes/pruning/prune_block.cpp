@@ -10,6 +10,7 @@
 #include "autoglm/model/block_parts.h"
 #include "passes/expert_inputs.h"
 #include "passes/pruning/coupled_rows.h"
+#include "passes/pruning/experts.h"
 #include "passes/pruning/reader_moments.h"
 
 namespace autoglm {
@@ -31,30 +32,6 @@ Mlp& mlp_of(Block& block, const std::string& reader) {
   if (reader == "mlp.shared.down") return block.mixture.shared;
   return block.mixture.experts.at(
       static_cast<std::size_t>(std::stoul(reader.substr(kExperts.size()))));
-}
-
-// Counts from 0 on the device of what reads the units.
-at::Tensor first(const Linear& reader, std::int64_t count) {
-  return at::arange(count,
-                    at::TensorOptions(at::kLong).device(device(reader.weight)));
-}
-
-// Keeps columns of a matrix; those of a plain cut without moments.
-std::optional<Repair> keep_columns(Linear& linear, const at::Tensor& kept,
-                                   const SplitMoments* moments,
-                                   const PruningMethod& method) {
-  const at::Tensor weight = std::get<DenseWeight>(linear.weight).value;
-  if (moments == nullptr) {
-    linear.weight = DenseWeight{pick(weight, 1, kept)};
-    return {};
-  }
-  Repair repair = repair_columns(weight, kept, *moments, method.repair,
-                                 method.new_biases || linear.bias.defined());
-  linear.weight = DenseWeight{repair.weight};
-  if (repair.bias.defined())
-    linear.bias =
-        linear.bias.defined() ? linear.bias + repair.bias : repair.bias;
-  return repair;
 }
 
 class PartPruner {
@@ -190,13 +167,13 @@ std::optional<Repair> PartPruner::cut(Block& block, const Reader& reader,
     const KeptHeads kept = kept_heads(reader.scores, widths(a, block_), to);
     keep_head_rows(a, block, kept.heads, kept.groups);
     return keep_columns(block.attention.output, head_columns(a, kept.heads),
-                        data, method_);
+                        data, method_.repair, method_.new_biases);
   }
   const at::Tensor kept = largest(
       reader.scores, reader.name == "mlp.shared.down" ? to.shared_ffn : to.ffn);
   Mlp& mlp = mlp_of(block, reader.name);
   keep_channel_rows(mlp, kept);
-  return keep_columns(mlp.down, kept, data, method_);
+  return keep_columns(mlp.down, kept, data, method_.repair, method_.new_biases);
 }
 
 // Errors of one part, or means over the experts that had data.
@@ -282,35 +259,38 @@ Block prune_block(const Model& model, const BlockVisit* visit,
                   Json& note) {
   Block out = block;
   std::vector<Json> notes = {std::move(note)};
-  for (const Part part : {Part::kAttention, Part::kMlp})
+  const auto cut = [&](const BlockVisit* place, Part part,
+                       const BlockEvidence& own) {
     if (target.cuts(part))
-      out = prune_part(model, visit, out, part, {target.widths}, method,
-                       evidence, notes)
+      out = prune_part(model, place, out, part, {target.widths}, method, own,
+                       notes)
                 .front();
+  };
+  cut(visit, Part::kAttention, evidence);
+  if (!target.experts) {
+    cut(visit, Part::kMlp, evidence);
+  } else {
+    const FewerExperts fewer =
+        drop_experts(model, visit, out, target, method, evidence, notes[0]);
+    out = fewer.block;
+    const BlockEvidence own = keep_experts(evidence, fewer.kept);
+    if (visit == nullptr) {
+      cut(nullptr, Part::kMlp, own);
+    } else {
+      // The experts that are left, as they were before this pass.
+      const Block original = keep_experts(visit->original, fewer.kept);
+      const BlockVisit place = {visit->layer,
+                                original,
+                                visit->original_input,
+                                visit->original_output,
+                                visit->compressed_input,
+                                visit->original_contexts,
+                                visit->compressed_contexts};
+      cut(&place, Part::kMlp, own);
+    }
+  }
   note = std::move(notes.front());
   return out;
-}
-
-void narrow_block(const Architecture& a, Block& block,
-                  const PruningTarget& target) {
-  const PruningMethod method;
-  if (target.heads) {
-    const Linear& output = block.attention.output;
-    const at::Tensor heads = first(output, target.widths.query_heads);
-    keep_head_rows(a, block, heads, first(output, target.widths.kv_heads));
-    keep_columns(block.attention.output, head_columns(a, heads), nullptr,
-                 method);
-  }
-  if (!target.ffn) return;
-  const auto narrow = [&](Mlp& mlp, std::int64_t width) {
-    if (!mlp.down.present()) return;
-    const at::Tensor kept = first(mlp.down, width);
-    keep_channel_rows(mlp, kept);
-    keep_columns(mlp.down, kept, nullptr, method);
-  };
-  if (!block.is_mixture()) return narrow(block.mlp, target.widths.ffn);
-  for (Mlp& expert : block.mixture.experts) narrow(expert, target.widths.ffn);
-  narrow(block.mixture.shared, target.widths.shared_ffn);
 }
 
 }  // namespace autoglm

@@ -13,19 +13,12 @@
 #include "autoglm/model/walk.h"
 #include "passes/output_fisher.h"
 #include "passes/pruning/importance.h"
+#include "passes/pruning/pruning_target.h"
 #include "passes/pruning/reader_moments.h"
 #include "passes/pruning/repair.h"
 #include "passes/pruning/unit_gradients.h"
 
 namespace autoglm {
-
-/// What becomes of a block. Matrices that this cuts must be dense.
-struct PruningTarget {
-  bool heads = false, ffn = false;  // what is cut
-  BlockWidths widths = {};          // what it has then
-
-  bool cuts(Part part) const { return part == Part::kAttention ? heads : ffn; }
-};
 
 struct PruningMethod {
   Importance importance = Importance::kActivation;
@@ -71,14 +64,11 @@ std::map<std::string, at::Tensor> part_scores(const Model& model,
                                               const PruningMethod& method,
                                               const BlockEvidence& evidence);
 
-/// Both parts, attention first: what the MLP receives depends on it.
+/// All of it: heads, then whole experts (experts.h), then channels; what comes
+/// later depends on what went before.
 Block prune_block(const Model& model, const BlockVisit* visit,
                   const Block& block, const PruningTarget& target,
                   const PruningMethod& method, const BlockEvidence& evidence,
                   Json& note);
-
-/// Cuts by shape alone: the first heads and channels stay. For plans.
-void narrow_block(const Architecture& architecture, Block& block,
-                  const PruningTarget& target);
 
 }  // namespace autoglm

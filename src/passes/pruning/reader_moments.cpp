@@ -41,20 +41,25 @@ at::Tensor inverse_energies(const Model& model, const BlockVisit& visit,
 // what the reader receives in either stream.
 at::Tensor residual_drift(const Model& model, const BlockVisit& visit,
                           const Block& working, Part part, std::size_t batch,
-                          const at::Tensor& x, const at::Tensor& z) {
+                          const at::Tensor& x, const at::Tensor& z,
+                          const at::Tensor& kept) {
+  const auto common = [&](const at::Tensor& original) {
+    return kept.defined() ? original.index_select(-1, kept) : original;
+  };
   const bool attention = part == Part::kAttention;
   if (norm_behind(working, part).gain.defined() ||
-      model.architecture.normed_residual ||
-      (!attention && working.is_mixture()))
+      model.architecture.normed_residual)
     return {};
   if (attention)
-    return visit.original_input[batch] - visit.compressed_input[batch];
-  // What the blocks return, less what their MLPs add to it.
+    return common(visit.original_input[batch]) - visit.compressed_input[batch];
+  // What the blocks return, less what their MLPs or shared experts add to it.
   const auto mlp = [](const Block& block, const at::Tensor& inputs) {
-    return apply_linear(inputs, block.mlp.down.weight, block.mlp.down.bias);
+    const Linear& down =
+        block.is_mixture() ? block.mixture.shared.down : block.mlp.down;
+    return apply_linear(inputs, down.weight, down.bias);
   };
   AttentionContext context = visit.compressed_contexts[batch];
-  return (visit.original_output[batch] - mlp(visit.original, x)) -
+  return common(visit.original_output[batch] - mlp(visit.original, x)) -
          (block_forward(model, working, visit.layer,
                         visit.compressed_input[batch], context) -
           mlp(working, z));
@@ -64,7 +69,7 @@ at::Tensor residual_drift(const Model& model, const BlockVisit& visit,
 
 SplitMoments reader_moments(const Model& model, const BlockVisit& visit,
                             const Block& working, Part part,
-                            const at::Tensor& tokens) {
+                            const at::Tensor& tokens, const at::Tensor& kept) {
   const Site site = part == Part::kAttention ? Site::kOutput : Site::kDown;
   const auto inputs = [&](std::size_t i) {
     const at::Tensor x =
@@ -74,7 +79,7 @@ SplitMoments reader_moments(const Model& model, const BlockVisit& visit,
         site_input(model, working, visit.layer, visit.compressed_input[i],
                    visit.compressed_contexts[i], site);
     const at::Tensor drift =
-        residual_drift(model, visit, working, part, i, x, z);
+        residual_drift(model, visit, working, part, i, x, z, kept);
     if (!drift.defined()) return std::pair(x, z);
     return std::pair(at::cat({x, drift}, -1),
                      at::cat({z, at::zeros_like(drift)}, -1));

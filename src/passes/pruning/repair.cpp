@@ -2,6 +2,8 @@
 
 #include <map>
 
+#include "passes/pruning/coupled_rows.h"
+
 namespace autoglm {
 namespace {
 
@@ -80,6 +82,23 @@ Repair repair_columns(const at::Tensor& weight, const at::Tensor& kept,
     offer(solve_spd(inputs + r.diag(), (target + cut * r).t()).t(), ridge);
   }
   return best;
+}
+
+std::optional<Repair> keep_columns(Linear& linear, const at::Tensor& kept,
+                                   const SplitMoments* moments, RepairKind kind,
+                                   bool new_biases) {
+  const at::Tensor weight = std::get<DenseWeight>(linear.weight).value;
+  if (moments == nullptr) {
+    linear.weight = DenseWeight{pick(weight, 1, kept)};
+    return {};
+  }
+  Repair repair = repair_columns(weight, kept, *moments, kind,
+                                 new_biases || linear.bias.defined());
+  linear.weight = DenseWeight{repair.weight};
+  if (repair.bias.defined())
+    linear.bias =
+        linear.bias.defined() ? linear.bias + repair.bias : repair.bias;
+  return repair;
 }
 
 }  // namespace autoglm

@@ -3,8 +3,10 @@
 
 #include <ATen/ATen.h>
 
+#include <optional>
 #include <string>
 
+#include "autoglm/model/model.h"
 #include "passes/layer_moments.h"
 
 namespace autoglm {
@@ -38,5 +40,12 @@ struct Repair {
 Repair repair_columns(const at::Tensor& weight, const at::Tensor& kept,
                       const SplitMoments& moments, RepairKind kind,
                       bool with_bias);
+
+/// Does that to a dense matrix, whose bias may then change; one that has none
+/// gets it with `new_biases` or kBias. Null moments: a plain cut, which is also
+/// all that happens to meta tensors' shapes.
+std::optional<Repair> keep_columns(Linear& linear, const at::Tensor& kept,
+                                   const SplitMoments* moments, RepairKind kind,
+                                   bool new_biases);
 
 }  // namespace autoglm

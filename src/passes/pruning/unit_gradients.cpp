@@ -68,10 +68,16 @@ std::vector<UnitGradients> unit_gradients(
         if (!leaf.grad().defined()) continue;
         const at::Tensor units =
             (leaf * leaf.grad()).sum(0).view({-1, readers[i][name]}).sum(-1);
-        const at::Tensor one =
-            score == GradientScore::kTaylor ? units.abs() : units.square();
-        at::Tensor& sum = out[i][name];
-        sum = sum.defined() ? sum + one : one;
+        const auto add = [&](const std::string& unit, const at::Tensor& value) {
+          const at::Tensor one =
+              score == GradientScore::kTaylor ? value.abs() : value.square();
+          at::Tensor& sum = out[i][unit];
+          sum = sum.defined() ? sum + one : one;
+        };
+        add(name, units);
+        // "mlp.experts.3.down": expert 3 as a whole.
+        if (name.starts_with("mlp.experts."))
+          add(name.substr(0, name.rfind('.')), units.sum());
       }
     });
     progress.step();

@@ -23,7 +23,7 @@ enum class GradientScore { kTaylor, kFisher };
 
 /// Of the units that one matrix reads, by its name below the block:
 /// "attention.output" [N], "mlp.down" [F], "mlp.experts.3.down" [F],
-/// "mlp.shared.down".
+/// "mlp.shared.down"; and of a routed expert as a whole, "mlp.experts.3" [].
 using UnitGradients = std::map<std::string, at::Tensor>;
 
 /// One entry per block, fp32, means over windows [windows, T] with `prefix`

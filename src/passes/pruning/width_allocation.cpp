@@ -64,6 +64,7 @@ class WidthAllocation {
   const PruningOptions& options_;
   const PruningMethod& method_;
   const std::vector<BlockEvidence>& evidence_;
+  const std::vector<PruningTarget>& uniform_;
   std::vector<Unit> units_;
   std::uint64_t budget_ = 0;  // parameters of the units, of both parts' blocks
 };
@@ -77,8 +78,13 @@ WidthAllocation::WidthAllocation(const Model& model, PassContext& context,
       context_(context),
       options_(options),
       method_(method),
-      evidence_(evidence) {
-  const Model shapes = to_device(model, at::kMeta);
+      evidence_(evidence),
+      uniform_(uniform) {
+  // Of mixtures with the experts that are to stay.
+  Model shapes = to_device(model, at::kMeta);
+  for (std::size_t i = 0; i < uniform.size(); ++i)
+    narrow_block(shapes.architecture, shapes.blocks[i],
+                 {false, false, uniform[i].widths, uniform[i].experts});
   for (std::size_t i = 0; i < uniform.size(); ++i)
     for (const Part part : {Part::kAttention, Part::kMlp}) {
       // Heads that rounding leaves alone at this ratio may still go.
@@ -208,8 +214,11 @@ std::vector<PruningTarget> WidthAllocation::run() {
   }
   const std::vector<std::size_t> levels = chosen();
   std::vector<PruningTarget> out;
-  for (std::size_t i = 0; i < model_.blocks.size(); ++i)
+  for (std::size_t i = 0; i < model_.blocks.size(); ++i) {
     out.push_back({false, false, model_.architecture.blocks[i]});
+    out[i].experts = uniform_[i].experts;
+    out[i].widths.experts = uniform_[i].widths.experts;
+  }
   Json notes = Json::array();
   for (std::size_t u = 0; u < units_.size(); ++u) {
     const Unit& unit = units_[u];

@@ -1,0 +1,415 @@
+// structured_pruning without whole routed experts.
+#include "autoglm/core/log.h"
+#include "autoglm/model/checkpoint.h"
+#include "autoglm/model/footprint.h"
+#include "autoglm/model/forward.h"
+#include "autoglm/model/mlp.h"
+#include "passes/pruning/experts.h"
+#include "passes/pruning/rerouting.h"
+#include "tests/model/golden.h"
+#include "tests/passes/pass_runs.h"
+#include "tests/passes/pruning_models.h"
+#include "tests/support/catch.h"
+#include "tests/support/temporary_folder.h"
+#include "tests/support/throws.h"
+
+using namespace autoglm;
+using test::Golden;
+using test::run_pass;
+
+namespace {
+
+const std::vector<std::string>& mixtures() {
+  static const std::vector<std::string> names = {"glm4_moe", "glm4_moe_air",
+                                                 "glm4_moe_lite", "glm_moe_dsa",
+                                                 "glm_moe_dsa_sparse"};
+  return names;
+}
+
+double distance(const at::Tensor& a, const at::Tensor& b) {
+  return (a - b).abs().max().item<double>() / b.abs().max().item<double>();
+}
+
+// The router never chooses one of `experts`.
+Model with_masked_experts(Model model, const at::Tensor& experts) {
+  for (Block& block : model.blocks)
+    if (block.is_mixture())
+      block.mixture.correction_bias = block.mixture.correction_bias.index_fill(
+          0, experts, -std::numeric_limits<float>::infinity());
+  return model;
+}
+
+// A tiny mixture of `experts`, every token sent to `per_token`.
+Model tiny_mixture(std::int64_t experts, std::int64_t per_token,
+                   const test::TinySize& size = {}) {
+  return test::changed_model(
+      "glm4_moe",
+      {{"n_routed_experts", experts}, {"num_experts_per_tok", per_token}},
+      size);
+}
+
+// What the correction bias of block 1 prefers.
+Model preferring(Model model, const std::vector<float>& biases) {
+  model.blocks[1].mixture.correction_bias =
+      at::tensor(biases).to(at::kBFloat16);
+  return model;
+}
+
+std::vector<std::int64_t> dropped(const std::string& params, const Model& start,
+                                  bool data = true) {
+  return run_pass("structured_pruning", params, start, data)
+      .notes.at("layers")[1]["dropped_experts"]
+      .get<std::vector<std::int64_t>>();
+}
+
+const std::string kAlone = "sparsity_ratio: 0, repair: none";
+
+}  // namespace
+
+TEST_CASE("experts: by hand, how many stay") {
+  const BlockWidths twelve = {4, 2, 24, 12, 24};
+  const RouterRule three = {.per_token = 3};
+  CHECK(experts_left(twelve, three, 0) == 12);
+  CHECK(experts_left(twelve, three, 0.25) == 9);
+  CHECK(experts_left(twelve, three, 0.04) == 12);  // 11.52
+  CHECK(experts_left(twelve, three, 0.9) == 3);    // a token needs them
+  // Four from two of three groups: two of each are enough, and must be.
+  const RouterRule groups = {.per_token = 4, .groups = 3, .kept_groups = 2};
+  CHECK(experts_left(twelve, groups, 0.25) == 9);
+  CHECK(experts_left(twelve, groups, 0.9) == 6);
+  const RouterRule one = {.per_token = 1, .groups = 3, .kept_groups = 1};
+  CHECK(experts_left(twelve, one, 0.9) == 6);
+}
+
+TEST_CASE("experts: by hand, the best of every group stay") {
+  const at::Tensor scores = at::tensor({5., 4., 3., 2., 1., 9.}, at::kFloat);
+  CHECK(at::equal(best_experts(scores, 4, 1),
+                  at::tensor({0, 1, 2, 5}, at::kLong)));
+  CHECK(at::equal(best_experts(scores, 4, 2),
+                  at::tensor({0, 1, 3, 5}, at::kLong)));
+  CHECK(at::equal(best_experts(at::ones({4}), 2, 1),
+                  at::tensor({0, 1}, at::kLong)));
+}
+
+TEST_CASE(
+    "structured_pruning: a masked router and fewer experts are the same") {
+  set_log_level(LogLevel::kOff);
+  for (const std::string& name : mixtures()) {
+    INFO(name);
+    const Golden golden(name);
+    const BlockWidths& from = golden.model.architecture.blocks.back();
+    const RouterRule& rule = golden.model.architecture.router;
+    // The first of every group, in groups of at least four.
+    const std::int64_t size = from.experts / rule.groups;
+    const at::Tensor masked =
+        at::arange(rule.groups, at::kLong) * size + (size > 4 ? 1 : 0);
+    const Model start = with_masked_experts(golden.model, masked);
+    const auto run = run_pass("structured_pruning",
+                              fmt::format("{{{}, experts: {}}}", kAlone,
+                                          1.0 / static_cast<double>(size)),
+                              start);
+    CHECK(run.model.architecture.blocks.back().experts ==
+          from.experts - rule.groups);
+    CHECK(run.notes.at("layers").back()["experts_error_cut"].get<double>() <
+          1e-10);
+    const at::Tensor wanted = forward(start, golden["input_ids"]);
+    CHECK(distance(forward(run.model, golden["input_ids"]), wanted) <= 1e-5);
+    // The mask is no trifle.
+    CHECK(distance(wanted, forward(golden.model, golden["input_ids"])) > 1e-3);
+  }
+}
+
+TEST_CASE("structured_pruning: fewer experts written and read are the same") {
+  set_log_level(LogLevel::kOff);
+  for (const std::string& name : mixtures())
+    for (const char* layers : {"*", "layers.1.*"}) {
+      INFO(name << " " << layers);
+      const Golden golden(name);
+      const Model start = read_checkpoint(test::kGolden / name);
+      const Model out =
+          run_pass("structured_pruning",
+                   fmt::format("{{sparsity_ratio: 0.3, experts: 0.25, "
+                               "target_layers: ['{}']}}",
+                               layers),
+                   start)
+              .model;
+      CHECK_NOTHROW(verify_model(out));
+      const test::TemporaryFolder folder;
+      write_checkpoint(out, folder.path());
+      const Model again = read_checkpoint(folder.path());
+      CHECK((again.architecture.blocks == out.architecture.blocks));
+      CHECK(again.architecture.blocks[1].experts <
+            start.architecture.blocks[1].experts);
+      CHECK(again.config.contains("per_layer_config") !=
+            out.architecture.uniform());
+      CHECK(at::equal(forward(again, golden["input_ids"]),
+                      forward(out, golden["input_ids"])));
+    }
+}
+
+TEST_CASE("structured_pruning: numbers of experts that differ per layer") {
+  const Model start = tiny_mixture(8, 2, {.layers = 3});
+  const std::string params =
+      "{sparsity_ratio: 0, experts: 0.5, target_layers: [layers.2.*]";
+  const Model out = run_pass("structured_pruning", params + "}", start).model;
+  const Json config = write_architecture(out.config, out.architecture);
+  CHECK(config["n_routed_experts"] == 8);
+  CHECK(config["per_layer_config"] == Json{{"2", {{"n_routed_experts", 4}}}});
+  CHECK(test::error_of(ErrorKind::kConfig,
+                       [&] {
+                         run_pass("structured_pruning",
+                                  params + ", uniform: true}", start);
+                       }) ==
+        "structured_pruning: uniform: true, but layers end with different "
+        "numbers of routed experts; select all of them");
+  const Json same =
+      run_pass("structured_pruning",
+               "{sparsity_ratio: 0, experts: 0.5, uniform: true}", start)
+          .model.config;
+  CHECK_FALSE(same.contains("per_layer_config"));
+}
+
+TEST_CASE("structured_pruning: no share of experts changes nothing") {
+  for (const std::string& name : mixtures()) {
+    INFO(name);
+    const Model start = read_checkpoint(test::kGolden / name);
+    const Model out =
+        run_pass("structured_pruning", "{sparsity_ratio: 0, experts: 0}", start)
+            .model;
+    CHECK(test::checksum(out) == test::checksum(start));
+    CHECK(out.extra.size() == start.extra.size());
+    // 4 % of eight or twelve is less than half an expert.
+    CHECK(test::checksum(run_pass("structured_pruning",
+                                  "{sparsity_ratio: 0, experts: 0.04}", start)
+                             .model) == test::checksum(start));
+  }
+}
+
+TEST_CASE("structured_pruning: an expert that no token is sent to goes first") {
+  const Model start = preferring(tiny_mixture(8, 2), {1, 1, 1, 1, 1, -9, 1, 1});
+  for (const char* importance :
+       {"activation", "fluctuation", "taylor", "fisher", "obs"}) {
+    INFO(importance);
+    CHECK(dropped(fmt::format("{{{}, experts: 0.125, importance: {}}}", kAlone,
+                              importance),
+                  start) == std::vector<std::int64_t>{5});
+  }
+}
+
+TEST_CASE(
+    "structured_pruning: by hand, the lightest expert goes by l1 and l2") {
+  Model start = tiny_mixture(4, 2);
+  Mlp& light = start.blocks[1].mixture.experts[2];
+  for (Linear* part : {&light.gate, &light.up, &light.down})
+    part->weight = DenseWeight{std::get<DenseWeight>(part->weight).value * 0.5};
+  for (const char* importance : {"l1", "l2", "norm_gain"})
+    for (const bool data : {true, false}) {
+      INFO(importance);
+      CHECK(dropped(fmt::format("{{{}, experts: 0.25, importance: {}}}", kAlone,
+                                importance),
+                    start, data) == std::vector<std::int64_t>{2});
+    }
+  // With no data the default is l1.
+  set_log_level(LogLevel::kOff);
+  CHECK(dropped("{sparsity_ratio: 0, experts: 0.25}", start, false) ==
+        std::vector<std::int64_t>{2});
+}
+
+TEST_CASE("structured_pruning: an expert with a double goes first by obs") {
+  Model start = to_compute(tiny_mixture(4, 1), at::kCPU, at::kFloat);
+  Mixture& mixture = start.blocks[1].mixture;
+  mixture.correction_bias = at::zeros({4});
+  // Expert 3 does what expert 1 does, and is the next best where that is gone.
+  mixture.experts[3] = mixture.experts[1];
+  mixture.router = mixture.router.clone();
+  mixture.router[3] = mixture.router[1] * 1.0001;
+  const auto run = run_pass(
+      "structured_pruning",
+      fmt::format("{{{}, experts: 0.25, importance: obs}}", kAlone), start);
+  const auto gone = run.notes.at("layers")[1]["dropped_experts"];
+  CHECK(gone.size() == 1);
+  CHECK((gone[0] == 1 || gone[0] == 3));
+  const at::Tensor ids = test::random_windows(3, 12);
+  CHECK(distance(forward(run.model, ids), forward(start, ids)) < 1e-6);
+}
+
+TEST_CASE("rerouting_scores: as removing one expert after the other by hand") {
+  for (const std::int64_t groups : {1, 2}) {
+    Model model = to_compute(tiny_mixture(6, 2), at::kCPU, at::kFloat);
+    model.architecture.router.groups = groups;
+    const Architecture& a = model.architecture;
+    const Mixture& mixture = model.blocks[1].mixture;
+    at::manual_seed(4);
+    const at::Tensor x = at::randn({40, 32});
+    const at::Tensor wanted = mixture_forward(a, mixture, x);
+    // The error of the whole output without each of those left, with models
+    // that were cut.
+    std::vector<std::int64_t> order, left = {0, 1, 2, 3, 4, 5};
+    for (int step = 0; step < 2; ++step) {
+      double best = 1e30;
+      std::size_t worst = 0;
+      for (std::size_t i = 0; i < left.size(); ++i) {
+        // Of two groups of three either loses one at first, then the other.
+        if (groups == 2 && step == 1 && left[i] / 3 == order[0] / 3) continue;
+        Mixture cut = mixture;
+        cut.correction_bias = mixture.correction_bias.clone();
+        for (const std::int64_t gone : order) cut.correction_bias[gone] = -1e9;
+        cut.correction_bias[left[i]] = -1e9;
+        const double error =
+            (mixture_forward(a, cut, x) - wanted).square().sum().item<double>();
+        if (error < best) {
+          best = error;
+          worst = i;
+        }
+      }
+      order.push_back(left[worst]);
+      left.erase(left.begin() + static_cast<std::ptrdiff_t>(worst));
+    }
+    const at::Tensor scores = rerouting_scores(a, mixture, x, 4);
+    const at::Tensor rising = scores.argsort();
+    CHECK(rising[0].item<std::int64_t>() == order[0]);
+    CHECK(rising[1].item<std::int64_t>() == order[1]);
+  }
+}
+
+TEST_CASE(
+    "structured_pruning: the shared expert takes over exactly if it can") {
+  // All tokens go to expert 0, then to expert 1; both see what the shared one
+  // sees, so that a change of its down is worth the same as theirs.
+  Model start = to_compute(preferring(tiny_mixture(4, 1), {9, 8, 0, 0}),
+                           at::kCPU, at::kFloat);
+  Mixture& mixture = start.blocks[1].mixture;
+  for (const std::size_t e : {0, 1}) {
+    mixture.experts[e].gate = mixture.shared.gate;
+    mixture.experts[e].up = mixture.shared.up;
+  }
+  const at::Tensor first =
+      std::get<DenseWeight>(mixture.experts[0].down.weight).value;
+  const at::Tensor second =
+      std::get<DenseWeight>(mixture.experts[1].down.weight).value;
+  // The lightest goes.
+  mixture.experts[0].down.weight = DenseWeight{first * 0.1};
+  const auto run =
+      run_pass("structured_pruning",
+               "{sparsity_ratio: 0, experts: 0.25, importance: l1}", start);
+  const Json& note = run.notes.at("layers")[1];
+  CHECK(note["dropped_experts"] == Json{0});
+  CHECK(note["experts_error_cut"].get<double>() > 1e-2);
+  CHECK(note["experts_error"].get<double>() <
+        1e-3 * note["experts_error_cut"].get<double>());
+  const Linear& down = run.model.blocks[1].mixture.shared.down;
+  const at::Tensor wanted =
+      std::get<DenseWeight>(mixture.shared.down.weight).value +
+      1.5 * (first * 0.1 - second);
+  CHECK(distance(std::get<DenseWeight>(down.weight).value, wanted) < 0.05);
+}
+
+TEST_CASE("structured_pruning: no repair of experts is worse than the cut") {
+  set_log_level(LogLevel::kOff);
+  for (const std::string& name : mixtures())
+    for (const char* repair : {"least_squares", "bias"}) {
+      INFO(name << " " << repair);
+      const Model start = read_checkpoint(test::kGolden / name);
+      const auto run =
+          run_pass("structured_pruning",
+                   fmt::format("{{sparsity_ratio: 0, experts: 0.25, "
+                               "repair: {}}}",
+                               repair),
+                   start);
+      CHECK_NOTHROW(verify_model(run.model));
+      for (const Json& note : run.notes.at("layers")) {
+        if (!note.contains("experts")) continue;
+        CHECK(note["experts_error_cut"].get<double>() > 0);
+        CHECK(note["experts_error"] <= note["experts_error_cut"]);
+      }
+    }
+}
+
+TEST_CASE("structured_pruning: experts go with heads and channels, allocated") {
+  set_log_level(LogLevel::kOff);
+  const Model start = read_checkpoint(test::kGolden / "glm4_moe_air");
+  const auto parameters = [&](const std::string& how) {
+    const Model out =
+        run_pass("structured_pruning",
+                 "{sparsity_ratio: 0.5, experts: 0.25, " + how + "}", start)
+            .model;
+    CHECK_NOTHROW(verify_model(out));
+    CHECK(out.architecture.blocks[1].experts == 9);
+    return footprint(out).total().parameters;
+  };
+  const std::uint64_t uniform = parameters("importance: taylor");
+  for (const char* how :
+       {"allocation: global, importance: taylor", "allocation: sensitivity",
+        "allocation: global, importance: obs"}) {
+    INFO(how);
+    CHECK(parameters(how) <= uniform);
+  }
+}
+
+TEST_CASE("structured_pruning: layers for further tokens go with the experts") {
+  set_log_level(LogLevel::kOff);
+  const Model start = read_checkpoint(test::kGolden / "glm4_moe");
+  REQUIRE(start.extra.size() > 0);
+  REQUIRE(start.config["num_nextn_predict_layers"] == 1);
+  const auto cut = [&](const std::string& more) {
+    return run_pass("structured_pruning",
+                    "{sparsity_ratio: 0, experts: 0.25" + more + "}", start)
+        .model;
+  };
+  const Model out = cut("");
+  CHECK(out.extra.empty());
+  CHECK(out.config["num_nextn_predict_layers"] == 0);
+  CHECK(out.architecture.next_token_blocks == 0);
+  // One mixture keeps all its experts, and config.json its number.
+  CHECK(cut(", target_layers: [layers.1.*]").extra.size() ==
+        start.extra.size());
+}
+
+TEST_CASE("structured_pruning: quantized experts may go") {
+  const Model quantized =
+      run_pass("quantization",
+               "{method: rtn, target_layers: ['layers.1.mlp.*']}",
+               tiny_mixture(4, 2))
+          .model;
+  const auto run = run_pass("structured_pruning",
+                            "{sparsity_ratio: 0, experts: 0.5}", quantized);
+  CHECK_NOTHROW(verify_model(run.model));
+  CHECK(run.model.architecture.blocks[1].experts == 2);
+  CHECK_FALSE(run.notes.at("layers")[1].contains("experts_error"));
+}
+
+TEST_CASE("structured_pruning: experts are asked of a model without any") {
+  const auto message = [](const Model& model, const std::string& params) {
+    return test::error_of(ErrorKind::kConfig, [&] {
+      run_pass("structured_pruning", params, model);
+    });
+  };
+  const std::string expected =
+      "structured_pruning: experts: no selected block has routed experts";
+  CHECK(message(test::tiny_model("glm"), "{experts: 0.5}") == expected);
+  CHECK(message(tiny_mixture(4, 2),
+                "{experts: 0.5, target_layers: [layers.0.*]}") == expected);
+  CHECK(message(tiny_mixture(4, 2),
+                "{experts: 0.5, target_layers: ['*attention*']}") == expected);
+}
+
+TEST_CASE("structured_pruning: the plan of fewer experts is what comes out") {
+  set_log_level(LogLevel::kOff);
+  for (const std::string& name : mixtures())
+    for (const char* params :
+         {"{sparsity_ratio: 0, experts: 0.3}", "{experts: 0.9}",
+          "{sparsity_ratio: 0.5, experts: 0.5, target_layers: [layers.1.*]}"}) {
+      INFO(name << " " << params);
+      const Model start = read_checkpoint(test::kGolden / name);
+      Model shapes = to_device(start, at::kMeta);
+      find_pass("structured_pruning")
+          ->make(parse_config(params, "params"))
+          ->plan(shapes);
+      const Model out =
+          run_pass("structured_pruning", params, start, false).model;
+      CHECK_NOTHROW(verify_model(out));
+      CHECK((shapes.architecture.blocks == out.architecture.blocks));
+      CHECK(footprint(shapes).total().bytes == footprint(out).total().bytes);
+      CHECK(shapes.config == out.config);
+    }
+}
