@@ -119,6 +119,25 @@ Model narrow_shapes(Model shapes, const PruningOptions& options) {
   return keep_hidden(std::move(shapes), at::arange(left, at::kLong));
 }
 
+// A share that rounds to nothing is easily taken for a mistake.
+void tell_rounding(const Model& model, const Model& shapes,
+                   const std::vector<PruningTarget>& targets,
+                   const PruningOptions& options) {
+  if (options.hidden > 0 &&
+      shapes.architecture.hidden == model.architecture.hidden)
+    log_warning(
+        "structured_pruning: hidden: {} of {} channels rounds to none; a lower "
+        "align allows finer steps",
+        options.hidden, model.architecture.hidden);
+  if (options.experts > 0 &&
+      std::none_of(targets.begin(), targets.end(),
+                   [](const PruningTarget& t) { return t.experts; }))
+    log_warning(
+        "structured_pruning: experts: {} takes none away; a token needs {} of "
+        "them",
+        options.experts, model.architecture.router.per_token);
+}
+
 std::vector<BlockEvidence> StructuredPruning::gather(
     const Model& model, const PassContext& context,
     const std::vector<PruningTarget>& targets) const {
@@ -207,6 +226,7 @@ void StructuredPruning::run(Model& model, PassContext& context) const {
   const at::Device home = device(model.embedding);
   const Model shapes = narrow_shapes(to_device(model, at::kMeta), options_);
   std::vector<PruningTarget> wanted = uniform_targets(shapes, options_);
+  tell_rounding(model, shapes, wanted, options_);
   const PruningMethod how = method(context);
   Model work = to_device(model, context.device);
   if (const std::int64_t left = shapes.architecture.hidden;
