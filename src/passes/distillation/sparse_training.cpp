@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "autoglm/core/error.h"
+#include "autoglm/core/log.h"
 #include "autoglm/core/text.h"
 #include "autoglm/model/block_parts.h"
 #include "passes/distillation/group_lasso.h"
@@ -149,7 +150,6 @@ void SparseTraining::change_masks(const TrainedStep& step, double progress) {
       costs_[p].loss[l] = losses[static_cast<std::size_t>(parts_[p].widths[l])];
   }
   const double due = cubic_share(progress);
-  Json note = Json::object();
   double wanted = due * options_.sparsity;
   if (options_.latency_target > 0) {
     wanted = 1 - due * (1 - options_.latency_target);
@@ -157,8 +157,7 @@ void SparseTraining::change_masks(const TrainedStep& step, double progress) {
   } else {
     narrow_to_sparsity(wanted);
   }
-  redraw(worth, progress, note);
-  note_change(step, wanted, std::move(note));
+  note_change(step, wanted, redraw(worth, progress));
 }
 
 void SparseTraining::narrow_to_sparsity(double wanted) {
@@ -202,8 +201,8 @@ void SparseTraining::narrow_to_time(double wanted, bool last) {
   controller_->step(predicted_ms() / starting_ms(), wanted);
 }
 
-void SparseTraining::redraw(const std::vector<at::Tensor>& worth,
-                            double progress, Json& note) {
+std::int64_t SparseTraining::redraw(const std::vector<at::Tensor>& worth,
+                                    double progress) {
   std::int64_t regrown = 0;
   for (std::size_t p = 0; p < parts_.size(); ++p) {
     const MaskChange change =
@@ -217,7 +216,7 @@ void SparseTraining::redraw(const std::vector<at::Tensor>& worth,
     wishes_[p].zero_();
   }
   forget_masked();
-  note["regrown"] = regrown;
+  return regrown;
 }
 
 // What the optimizer remembers of masked units is of a model that has gone, and
@@ -240,15 +239,24 @@ void SparseTraining::forget_masked() {
 }
 
 void SparseTraining::note_change(const TrainedStep& step, double wanted,
-                                 Json note) {
+                                 std::int64_t regrown) {
+  Json note;
+  const double gone = parameters_gone() / total_parameters(costs_);
   note["step"] = step.step;
   note["due"] = wanted;
-  note["sparsity"] = parameters_gone() / total_parameters(costs_);
+  note["sparsity"] = gone;
   note["lambda"] = options_.group_lasso * strength_;
+  if (controller_) note["strength"] = strength_;
   if (timed()) note["predicted_ms"] = predicted_ms();
   note["loss"] = step.loss;
+  note["regrown"] = regrown;
   note["widths"] = widths();
   changes_.push_back(std::move(note));
+  log_info("distillation: step {}, {:.1f} % masked{}, loss {:.4f}", step.step,
+           100 * gone,
+           timed() ? fmt::format(", blocks {:.3g} ms predicted", predicted_ms())
+                   : "",
+           step.loss);
 }
 
 Json SparseTraining::width_times() const {

@@ -77,10 +77,11 @@ class SparseTraining {
   void narrow_to_time(double wanted, bool last);
   void start_controller(double wanted);
   void take(const WidthMove& move) { costs_[move.part].level = move.level; }
-  void redraw(const std::vector<at::Tensor>& worth, double progress,
-              Json& note);
+  /// Returns how many came back.
+  std::int64_t redraw(const std::vector<at::Tensor>& worth, double progress);
   void forget_masked();
-  void note_change(const TrainedStep& step, double wanted, Json note);
+  void note_change(const TrainedStep& step, double wanted,
+                   std::int64_t regrown);
   bool timed() const { return times_.has_value(); }
   double parameters_gone() const;
 

@@ -5,6 +5,7 @@
 
 #include "autoglm/model/block_parts.h"
 #include "autoglm/model/forward.h"
+#include "passes/distillation/unit_masks.h"
 #include "passes/label_gradient.h"
 
 namespace autoglm {

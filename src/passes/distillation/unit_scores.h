@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "autoglm/core/rng.h"
-#include "passes/distillation/unit_masks.h"
+#include "passes/distillation/unit_parts.h"
 
 namespace autoglm {
 
