@@ -49,7 +49,8 @@ class Run {
         context_(context_for(start_)),
         trainer_(options_, start_, context_),
         adam_(make_optimizer(trainer_.student(), 0.01)),
-        sparse_(options_, trainer_.student(), adam_, context_, time) {}
+        sparse_(options_, trainer_.student(), adam_, context_,
+                trainer_.spread(8), time) {}
 
   void train() {
     Shuffler shuffler(trainer_.windows(), 1);
@@ -61,7 +62,7 @@ class Run {
       sparse_.after_step(
           {step,
            static_cast<double>(step) / static_cast<double>(options_.steps),
-           1e-3, loss, ids});
+           1e-3, loss});
     }
   }
   SparseTraining& sparse() { return sparse_; }

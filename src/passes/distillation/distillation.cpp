@@ -62,6 +62,9 @@ void Distillation::check() const {
                      options_.sparsity_start, options_.sparsity_end));
 }
 
+// Training windows by which units are judged and their readers fitted.
+constexpr std::int64_t kJudgingWindows = 32;
+
 TimingOptions timing(const DistillationOptions& options,
                      const PassContext& context) {
   TimingOptions out;
@@ -128,7 +131,7 @@ class Training {
 
  private:
   std::int64_t planned_steps() const;
-  double step(double share, at::Tensor& ids);
+  double step(double share);
   void judge(double shown, Outcome& out) const;
 
   const DistillationOptions& options_;
@@ -148,12 +151,12 @@ std::int64_t Training::planned_steps() const {
                    static_cast<double>(batch_)));
 }
 
-// Returns the loss before the step, on the windows `ids` that it was made with.
-double Training::step(double share, at::Tensor& ids) {
+// Returns the loss before the step.
+double Training::step(double share) {
   const double rate = rate_at(share, options_);
   for (auto& group : adam_.param_groups()) group.options().set_lr(rate);
   adam_.zero_grad();
-  ids = trainer_.windows_of(shuffler_.next(batch_));
+  const at::Tensor ids = trainer_.windows_of(shuffler_.next(batch_));
   const double loss = trainer_.loss(
       sparse_ != nullptr ? sparse_->model() : trainer_.student().model, ids,
       true);
@@ -183,9 +186,8 @@ void Training::run(Outcome& out) {
   Progress progress("distillation", steps, "steps");
   double shown = 0, next_judge = 0.1;
   for (double share = 0; share < 1;) {
-    at::Tensor ids;
     const double before = share;
-    const double loss = step(share, ids);
+    const double loss = step(share);
     ++out.steps;
     shown = shown == 0 ? loss : 0.9 * shown + 0.1 * loss;
     out.tokens_per_second =
@@ -197,8 +199,7 @@ void Training::run(Outcome& out) {
       share = static_cast<double>(out.steps) / static_cast<double>(steps);
     if (seconds > 0) share = std::max(share, progress.elapsed() / seconds);
     if (sparse_ != nullptr)
-      sparse_->after_step(
-          {out.steps, share, rate_at(before, options_), loss, ids});
+      sparse_->after_step({out.steps, share, rate_at(before, options_), loss});
     if (share < next_judge && share < 1) continue;
     while (next_judge <= share) next_judge += 0.1;
     judge(shown, out);
@@ -222,6 +223,7 @@ void Distillation::run(Model& model, PassContext& context) const {
   std::optional<SparseTraining> sparse;
   if (options_.prunes())
     sparse.emplace(options_, trainer.student(), adam, context,
+                   trainer.spread(kJudgingWindows),
                    [&](const Model& student, const auto& parts) {
                      return time_widths(student, parts, clock);
                    });

@@ -10,6 +10,7 @@
 #include "autoglm/core/text.h"
 #include "autoglm/model/block_parts.h"
 #include "passes/distillation/group_lasso.h"
+#include "passes/distillation/mask_repair.h"
 #include "passes/distillation/unit_scores.h"
 
 namespace autoglm {
@@ -35,10 +36,12 @@ double total_parameters(const std::vector<WidthCosts>& costs) {
 SparseTraining::SparseTraining(const DistillationOptions& options,
                                Student& student, torch::optim::AdamW& adam,
                                const PassContext& context,
+                               const at::Tensor& windows,
                                const TimeWidths& time)
     : options_(options),
       student_(student),
       adam_(adam),
+      windows_(windows.to(context.device)),
       prefix_(context.prefix),
       rng_(derive_seed(context.seed, "labels")),
       parts_(find_units(student.model, options)) {
@@ -128,17 +131,19 @@ void SparseTraining::shrink(double rate) {
   }
 }
 
-std::vector<at::Tensor> SparseTraining::importance(const at::Tensor& ids) {
+std::vector<at::Tensor> SparseTraining::importance() {
+  constexpr std::int64_t kBackward = 8;  // windows with gradients
   if (options_.importance == "taylor") return taylor_;
-  const at::Tensor windows = ids.to(gates_[0].device());
   if (options_.importance == "fisher")
-    return fisher_scores(student_.model, parts_, gates_, windows, prefix_,
-                         rng_);
-  return activation_scores(student_.model, model(), parts_, windows);
+    return fisher_scores(
+        student_.model, parts_, gates_,
+        windows_.narrow(0, 0, std::min(kBackward, windows_.size(0))), prefix_,
+        rng_);
+  return activation_scores(student_.model, model(), parts_, windows_);
 }
 
 void SparseTraining::change_masks(const TrainedStep& step, double progress) {
-  const std::vector<at::Tensor> worth = importance(step.ids);
+  const std::vector<at::Tensor> worth = importance();
   for (std::size_t p = 0; p < parts_.size(); ++p) {
     if (!at::isfinite(worth[p].sum()).item<bool>())
       fail(ErrorKind::kNumeric,
@@ -203,6 +208,7 @@ void SparseTraining::narrow_to_time(double wanted, bool last) {
 
 std::int64_t SparseTraining::redraw(const std::vector<at::Tensor>& worth,
                                     double progress) {
+  const std::vector<at::Tensor> before = masks_;
   std::int64_t regrown = 0;
   for (std::size_t p = 0; p < parts_.size(); ++p) {
     const MaskChange change =
@@ -215,6 +221,8 @@ std::int64_t SparseTraining::redraw(const std::vector<at::Tensor>& worth,
     taylor_[p].zero_();
     wishes_[p].zero_();
   }
+  if (options_.repair == "least_squares")
+    repair_readers(student_.model, parts_, before, masks_, windows_);
   forget_masked();
   return regrown;
 }
