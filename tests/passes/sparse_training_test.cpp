@@ -3,6 +3,8 @@
 
 #include <ATen/core/grad_mode.h>
 
+#include <algorithm>
+
 #include "autoglm/core/log.h"
 #include "autoglm/model/footprint.h"
 #include "autoglm/model/forward.h"
@@ -47,7 +49,8 @@ class Run {
         context_(context_for(start_)),
         trainer_(options_, start_, context_),
         adam_(make_optimizer(trainer_.student(), 0.01)),
-        sparse_(options_, trainer_.student(), adam_, context_, time) {}
+        sparse_(options_, trainer_.student(), adam_, context_,
+                trainer_.spread(8), time) {}
 
   void train() {
     Shuffler shuffler(trainer_.windows(), 1);
@@ -59,7 +62,7 @@ class Run {
       sparse_.after_step(
           {step,
            static_cast<double>(step) / static_cast<double>(options_.steps),
-           1e-3, loss, ids});
+           1e-3, loss});
     }
   }
   SparseTraining& sparse() { return sparse_; }
@@ -252,6 +255,30 @@ TEST_CASE("sparse training: measured times are in the record") {
   CHECK(times["after"]["measured_ms"].get<double>() > 0);
   for (const Json& row : run.notes.at("masks"))
     CHECK(row["predicted_ms"].get<double>() > 0);
+}
+
+TEST_CASE("sparse training: parts of every family have times") {
+  for (const std::string& family : test::tiny_families()) {
+    INFO(family);
+    DistillationOptions options = quick();
+    options.heads = true;
+    const Model model = test::tiny_model(family);
+    const auto parts = find_units(model, options);
+    TimingOptions clock;
+    clock.tokens = 9;
+    clock.repeats = 1;
+    const WidthTimes times = time_widths(model, parts, clock);
+    REQUIRE(times.parts.size() == parts.size());
+    for (std::size_t p = 0; p < parts.size(); ++p) {
+      REQUIRE(times.parts[p].size() == parts[p].widths.size());
+      CHECK(times.parts[p].back() > 0);
+      CHECK(std::is_sorted(times.parts[p].rbegin(), times.parts[p].rend()));
+    }
+    // What has no units, here the experts, is counted too.
+    CHECK((times.fixed_ms > 0) == model.blocks.back().is_mixture());
+    const std::vector<std::size_t> first(parts.size(), 0);
+    CHECK(times.total(first) >= times.fixed_ms + times.parts[0][0]);
+  }
 }
 
 TEST_CASE("sparse training: options that contradict each other are errors") {

@@ -46,7 +46,6 @@ class Distillation final : public Pass {
 
  private:
   void check() const;
-  std::int64_t steps_for(std::int64_t windows) const;
 
   Options options_;
 };
@@ -63,13 +62,8 @@ void Distillation::check() const {
                      options_.sparsity_start, options_.sparsity_end));
 }
 
-std::int64_t Distillation::steps_for(std::int64_t windows) const {
-  if (options_.steps > 0 || options_.minutes > 0) return options_.steps;
-  const std::int64_t batch = std::min(options_.batch, windows);
-  return std::max<std::int64_t>(
-      1, std::llround(options_.epochs * static_cast<double>(windows) /
-                      static_cast<double>(batch)));
-}
+// Training windows by which units are judged and their readers fitted.
+constexpr std::int64_t kJudgingWindows = 32;
 
 TimingOptions timing(const DistillationOptions& options,
                      const PassContext& context) {
@@ -106,6 +100,114 @@ void note_times(const SparseTraining& sparse, const Model& start,
          {"measured_ms", measured[1] / measured[0]}}}});
 }
 
+// What training came to.
+struct Outcome {
+  Model best;
+  double loss = 0;  // of `best`, on held-out windows
+  std::int64_t steps = 0;
+  double tokens_per_second = 0;
+  Json curve = Json::array();
+};
+
+class Training {
+ public:
+  Training(const DistillationOptions& options, Trainer& trainer,
+           torch::optim::AdamW& adam, SparseTraining* sparse,
+           const PassContext& context)
+      : options_(options),
+        trainer_(trainer),
+        adam_(adam),
+        sparse_(sparse),
+        batch_(std::min(options.batch, trainer.windows())),
+        tokens_(batch_ * (context.training.size(1) - context.prefix)),
+        tensors_(trainer.student().matrices),
+        shuffler_(trainer.windows(), context.seed) {
+    const auto& vectors = trainer.student().vectors;
+    tensors_.insert(tensors_.end(), vectors.begin(), vectors.end());
+  }
+
+  /// Goes on from `out`, the start and its loss.
+  void run(Outcome& out);
+
+ private:
+  std::int64_t planned_steps() const;
+  double step(double share);
+  void judge(double shown, Outcome& out) const;
+
+  const DistillationOptions& options_;
+  Trainer& trainer_;
+  torch::optim::AdamW& adam_;
+  SparseTraining* sparse_;  // null: nothing is pruned
+  std::int64_t batch_, tokens_;
+  std::vector<at::Tensor> tensors_;
+  Shuffler shuffler_;
+};
+
+std::int64_t Training::planned_steps() const {
+  if (options_.steps > 0 || options_.minutes > 0) return options_.steps;
+  return std::max<std::int64_t>(
+      1,
+      std::llround(options_.epochs * static_cast<double>(trainer_.windows()) /
+                   static_cast<double>(batch_)));
+}
+
+// Returns the loss before the step.
+double Training::step(double share) {
+  const double rate = rate_at(share, options_);
+  for (auto& group : adam_.param_groups()) group.options().set_lr(rate);
+  adam_.zero_grad();
+  const at::Tensor ids = trainer_.windows_of(shuffler_.next(batch_));
+  const double loss = trainer_.loss(
+      sparse_ != nullptr ? sparse_->model() : trainer_.student().model, ids,
+      true);
+  torch::nn::utils::clip_grad_norm_(tensors_, options_.max_grad_norm);
+  adam_.step();
+  return loss;
+}
+
+void Training::judge(double shown, Outcome& out) const {
+  const Model candidate =
+      sparse_ != nullptr ? sparse_->cut(trainer_.result()) : trainer_.result();
+  const double held = trainer_.judge(candidate);
+  out.curve.push_back(
+      {{"step", out.steps}, {"loss", shown}, {"held_out", held}});
+  // Between equal models the fp32 sum is not exactly 0: below this a
+  // difference is rounding and no improvement.
+  constexpr double kRounding = 1e-6;
+  const bool final_widths = sparse_ == nullptr || sparse_->complete();
+  if (!final_widths || !(held < out.loss - kRounding)) return;
+  out.loss = held;
+  out.best = candidate;
+}
+
+void Training::run(Outcome& out) {
+  const std::int64_t steps = planned_steps();
+  const double seconds = options_.minutes * 60;
+  Progress progress("distillation", steps, "steps");
+  double shown = 0, next_judge = 0.1;
+  for (double share = 0; share < 1;) {
+    const double before = share;
+    const double loss = step(share);
+    ++out.steps;
+    shown = shown == 0 ? loss : 0.9 * shown + 0.1 * loss;
+    out.tokens_per_second =
+        static_cast<double>(out.steps * tokens_) / progress.elapsed();
+    progress.step(1, fmt::format("loss {:.4f}, {:.0f} tokens/s", shown,
+                                 out.tokens_per_second));
+    share = 0;
+    if (steps > 0)
+      share = static_cast<double>(out.steps) / static_cast<double>(steps);
+    if (seconds > 0) share = std::max(share, progress.elapsed() / seconds);
+    if (sparse_ != nullptr)
+      sparse_->after_step({out.steps, share, rate_at(before, options_), loss});
+    if (share < next_judge && share < 1) continue;
+    while (next_judge <= share) next_judge += 0.1;
+    judge(shown, out);
+  }
+  out.tokens_per_second =
+      static_cast<double>(out.steps * tokens_) / progress.elapsed();
+}
+
 void Distillation::run(Model& model, PassContext& context) const {
   if (context.original == nullptr || !context.training.defined())
     fail(ErrorKind::kConfig, "distillation needs training text");
@@ -117,79 +219,33 @@ void Distillation::run(Model& model, PassContext& context) const {
          "put distillation before quantization");
   torch::optim::AdamW adam =
       make_optimizer(trainer.student(), options_.weight_decay);
+  const TimingOptions clock = timing(options_, context);
   std::optional<SparseTraining> sparse;
   if (options_.prunes())
     sparse.emplace(options_, trainer.student(), adam, context,
+                   trainer.spread(kJudgingWindows),
                    [&](const Model& student, const auto& parts) {
-                     return time_widths(student, parts,
-                                        timing(options_, context));
+                     return time_widths(student, parts, clock);
                    });
   const double start_loss = trainer.judge(start);
-  double best_loss =
-      sparse ? std::numeric_limits<double>::infinity() : start_loss;
-  Model best = start;
-
-  const std::int64_t batch = std::min(options_.batch, trainer.windows());
-  const std::int64_t steps = steps_for(trainer.windows());
-  const double seconds = options_.minutes * 60;
-  std::vector<at::Tensor> all = trainer.student().matrices;
-  all.insert(all.end(), trainer.student().vectors.begin(),
-             trainer.student().vectors.end());
-  Shuffler shuffler(trainer.windows(), context.seed);
-  Progress progress("distillation", steps, "steps");
-  Json curve = Json::array();
-  double shown = 0, next_judge = 0.1;
-  std::int64_t step = 0;
-  for (double share = 0; share < 1;) {
-    const double rate = rate_at(share, options_);
-    for (auto& group : adam.param_groups()) group.options().set_lr(rate);
-    adam.zero_grad();
-    const at::Tensor ids = trainer.windows_of(shuffler.next(batch));
-    const double loss = trainer.loss(
-        sparse ? sparse->model() : trainer.student().model, ids, true);
-    torch::nn::utils::clip_grad_norm_(all, options_.max_grad_norm);
-    adam.step();
-    ++step;
-    shown = shown == 0 ? loss : 0.9 * shown + 0.1 * loss;
-    const double tokens = static_cast<double>(
-        step * batch * (context.training.size(1) - context.prefix));
-    progress.step(1, fmt::format("loss {:.4f}, {:.0f} tokens/s", shown,
-                                 tokens / progress.elapsed()));
-    share = 0;
-    if (steps > 0)
-      share = static_cast<double>(step) / static_cast<double>(steps);
-    if (seconds > 0) share = std::max(share, progress.elapsed() / seconds);
-    if (sparse) sparse->after_step({step, share, rate, loss, ids});
-    if (share < next_judge && share < 1) continue;
-    while (next_judge <= share) next_judge += 0.1;
-    const Model candidate =
-        sparse ? sparse->cut(trainer.result()) : trainer.result();
-    const double held = trainer.judge(candidate);
-    curve.push_back({{"step", step}, {"loss", shown}, {"held_out", held}});
-    // Between equal models the fp32 sum is not exactly 0: below this a
-    // difference is rounding and no improvement.
-    constexpr double kRounding = 1e-6;
-    if ((!sparse || sparse->complete()) && held < best_loss - kRounding) {
-      best_loss = held;
-      best = candidate;
-    }
-  }
-  if (!sparse && best_loss >= start_loss)
+  Outcome outcome = {start, start_loss};
+  // Of other widths than asked for: no fallback.
+  if (sparse) outcome.loss = std::numeric_limits<double>::infinity();
+  Training(options_, trainer, adam, sparse ? &*sparse : nullptr, context)
+      .run(outcome);
+  if (!sparse && outcome.loss >= start_loss)
     log_warning(
         "distillation: no state was better than the start on held-out "
         "text; the start is kept");
-  model = best;
+  model = outcome.best;
   context.note("held_out_before", start_loss);
-  context.note("held_out_after", best_loss);
-  context.note("steps", step);
-  context.note("tokens_per_second",
-               static_cast<double>(
-                   step * batch * (context.training.size(1) - context.prefix)) /
-                   progress.elapsed());
-  context.note("curve", std::move(curve));
+  context.note("held_out_after", outcome.loss);
+  context.note("steps", outcome.steps);
+  context.note("tokens_per_second", outcome.tokens_per_second);
+  context.note("curve", std::move(outcome.curve));
   if (!sparse) return;
   context.note("masks", sparse->changes());
-  note_times(*sparse, start, model, timing(options_, context), context);
+  note_times(*sparse, start, model, clock, context);
 }
 
 // Where a run decides which layers lose how much, the plan takes the same share
@@ -222,7 +278,8 @@ void Distillation::plan(Model& shapes) const {
 
 PassInfo distillation() {
   return describe_pass<Distillation>(
-      "distillation", "train towards the original's predictions");
+      "distillation",
+      "train towards the original's predictions, and prune meanwhile if asked");
 }
 
 }  // namespace autoglm::passes

@@ -12,7 +12,7 @@
 
 #include <ATen/ATen.h>
 
-#include "passes/distillation/unit_masks.h"
+#include "passes/distillation/unit_parts.h"
 
 namespace autoglm {
 

@@ -29,6 +29,7 @@ struct DistillationOptions {
   std::int64_t mask_interval = 10;
   double regrow = 0.1;
   std::string importance = "activation";
+  std::string repair = "least_squares";
   double group_lasso = 0.1;
   double latency_weight = 1;
   std::int64_t align = 0;
@@ -89,6 +90,11 @@ struct DistillationOptions {
           "taylor, |w g| of the steps since the last change; fisher, squared "
           "gradients with labels the model draws (two more passes a change)",
           Choices{"activation", "taylor", "fisher"});
+    field("repair", repair,
+          "of what reads the masked units, whenever masks change: none; "
+          "least_squares: the columns that stay are fitted to what the part "
+          "gave before",
+          Choices{"least_squares", "none"});
     field("group_lasso", group_lasso,
           "strength of the lasso that shrinks units until masking ends: "
           "what a unit of usual size loses per learning rate and step",

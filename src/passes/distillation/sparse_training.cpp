@@ -6,9 +6,11 @@
 #include <cmath>
 
 #include "autoglm/core/error.h"
+#include "autoglm/core/log.h"
 #include "autoglm/core/text.h"
 #include "autoglm/model/block_parts.h"
 #include "passes/distillation/group_lasso.h"
+#include "passes/distillation/mask_repair.h"
 #include "passes/distillation/unit_scores.h"
 
 namespace autoglm {
@@ -34,10 +36,12 @@ double total_parameters(const std::vector<WidthCosts>& costs) {
 SparseTraining::SparseTraining(const DistillationOptions& options,
                                Student& student, torch::optim::AdamW& adam,
                                const PassContext& context,
+                               const at::Tensor& windows,
                                const TimeWidths& time)
     : options_(options),
       student_(student),
       adam_(adam),
+      windows_(windows.to(context.device)),
       prefix_(context.prefix),
       rng_(derive_seed(context.seed, "labels")),
       parts_(find_units(student.model, options)) {
@@ -127,17 +131,19 @@ void SparseTraining::shrink(double rate) {
   }
 }
 
-std::vector<at::Tensor> SparseTraining::importance(const at::Tensor& ids) {
+std::vector<at::Tensor> SparseTraining::importance() {
+  constexpr std::int64_t kBackward = 8;  // windows with gradients
   if (options_.importance == "taylor") return taylor_;
-  const at::Tensor windows = ids.to(gates_[0].device());
   if (options_.importance == "fisher")
-    return fisher_scores(student_.model, parts_, gates_, windows, prefix_,
-                         rng_);
-  return activation_scores(student_.model, model(), parts_, windows);
+    return fisher_scores(
+        student_.model, parts_, gates_,
+        windows_.narrow(0, 0, std::min(kBackward, windows_.size(0))), prefix_,
+        rng_);
+  return activation_scores(student_.model, model(), parts_, windows_);
 }
 
 void SparseTraining::change_masks(const TrainedStep& step, double progress) {
-  const std::vector<at::Tensor> worth = importance(step.ids);
+  const std::vector<at::Tensor> worth = importance();
   for (std::size_t p = 0; p < parts_.size(); ++p) {
     if (!at::isfinite(worth[p].sum()).item<bool>())
       fail(ErrorKind::kNumeric,
@@ -149,7 +155,6 @@ void SparseTraining::change_masks(const TrainedStep& step, double progress) {
       costs_[p].loss[l] = losses[static_cast<std::size_t>(parts_[p].widths[l])];
   }
   const double due = cubic_share(progress);
-  Json note = Json::object();
   double wanted = due * options_.sparsity;
   if (options_.latency_target > 0) {
     wanted = 1 - due * (1 - options_.latency_target);
@@ -157,8 +162,7 @@ void SparseTraining::change_masks(const TrainedStep& step, double progress) {
   } else {
     narrow_to_sparsity(wanted);
   }
-  redraw(worth, progress, note);
-  note_change(step, wanted, std::move(note));
+  note_change(step, wanted, redraw(worth, progress));
 }
 
 void SparseTraining::narrow_to_sparsity(double wanted) {
@@ -202,8 +206,9 @@ void SparseTraining::narrow_to_time(double wanted, bool last) {
   controller_->step(predicted_ms() / starting_ms(), wanted);
 }
 
-void SparseTraining::redraw(const std::vector<at::Tensor>& worth,
-                            double progress, Json& note) {
+std::int64_t SparseTraining::redraw(const std::vector<at::Tensor>& worth,
+                                    double progress) {
+  const std::vector<at::Tensor> before = masks_;
   std::int64_t regrown = 0;
   for (std::size_t p = 0; p < parts_.size(); ++p) {
     const MaskChange change =
@@ -216,8 +221,10 @@ void SparseTraining::redraw(const std::vector<at::Tensor>& worth,
     taylor_[p].zero_();
     wishes_[p].zero_();
   }
+  if (options_.repair == "least_squares")
+    repair_readers(student_.model, parts_, before, masks_, windows_);
   forget_masked();
-  note["regrown"] = regrown;
+  return regrown;
 }
 
 // What the optimizer remembers of masked units is of a model that has gone, and
@@ -240,15 +247,24 @@ void SparseTraining::forget_masked() {
 }
 
 void SparseTraining::note_change(const TrainedStep& step, double wanted,
-                                 Json note) {
+                                 std::int64_t regrown) {
+  Json note;
+  const double gone = parameters_gone() / total_parameters(costs_);
   note["step"] = step.step;
   note["due"] = wanted;
-  note["sparsity"] = parameters_gone() / total_parameters(costs_);
+  note["sparsity"] = gone;
   note["lambda"] = options_.group_lasso * strength_;
+  if (controller_) note["strength"] = strength_;
   if (timed()) note["predicted_ms"] = predicted_ms();
   note["loss"] = step.loss;
+  note["regrown"] = regrown;
   note["widths"] = widths();
   changes_.push_back(std::move(note));
+  log_info("distillation: step {}, {:.1f} % masked{}, loss {:.4f}", step.step,
+           100 * gone,
+           timed() ? fmt::format(", blocks {:.3g} ms predicted", predicted_ms())
+                   : "",
+           step.loss);
 }
 
 Json SparseTraining::width_times() const {

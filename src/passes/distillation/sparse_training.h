@@ -5,8 +5,9 @@
 // units that are on (group_lasso.h). Every mask_interval steps the widths that
 // are due (sparsity_schedule.h) are spread over the parts by what units are
 // worth and the time they take (width_choice.h, width_timing.h), and masks are
-// drawn anew (unit_masks.h). From sparsity_end on masks stay as they are; cut()
-// gives the model without the masked units, which is the same function.
+// drawn anew (unit_masks.h) and repaired (mask_repair.h). From sparsity_end on
+// masks stay as they are; cut() gives the model without the masked units, which
+// is the same function.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -34,17 +35,18 @@ struct TrainedStep {
   double share = 0;       // of the run that is over
   double rate = 0;        // of the optimizer
   double loss = 0;
-  at::Tensor ids;  // its windows, int64 [B, T]
 };
 
 class SparseTraining {
  public:
   /// Keeps references to `student` and `adam`, whose tensors it changes in
-  /// place. `time` is asked once, if the options need times. Throws kConfig as
-  /// find_units() does, and for a latency_target that no widths meet.
+  /// place. `windows` of the training text, int64 [windows, T], judge units and
+  /// fit what reads them. `time` is asked once, if the options need times.
+  /// Throws kConfig as find_units() does, and for a latency_target that no
+  /// widths meet.
   SparseTraining(const DistillationOptions& options, Student& student,
                  torch::optim::AdamW& adam, const PassContext& context,
-                 const TimeWidths& time);
+                 const at::Tensor& windows, const TimeWidths& time);
 
   /// The student with its masks, for the next step.
   Model model() const { return masked_model(student_.model, parts_, gates_); }
@@ -72,21 +74,23 @@ class SparseTraining {
  private:
   void shrink(double rate);
   void change_masks(const TrainedStep& step, double progress);
-  std::vector<at::Tensor> importance(const at::Tensor& ids);
+  std::vector<at::Tensor> importance();
   void narrow_to_sparsity(double wanted);
   void narrow_to_time(double wanted, bool last);
   void start_controller(double wanted);
   void take(const WidthMove& move) { costs_[move.part].level = move.level; }
-  void redraw(const std::vector<at::Tensor>& worth, double progress,
-              Json& note);
+  /// Returns how many came back.
+  std::int64_t redraw(const std::vector<at::Tensor>& worth, double progress);
   void forget_masked();
-  void note_change(const TrainedStep& step, double wanted, Json note);
+  void note_change(const TrainedStep& step, double wanted,
+                   std::int64_t regrown);
   bool timed() const { return times_.has_value(); }
   double parameters_gone() const;
 
   const DistillationOptions& options_;
   Student& student_;
   torch::optim::AdamW& adam_;
+  at::Tensor windows_;
   std::int64_t prefix_;
   Rng rng_;
   std::vector<UnitPart> parts_;

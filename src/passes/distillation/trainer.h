@@ -40,6 +40,9 @@ class Trainer {
   /// The loss of `model` as it will be stored, on the held-out windows.
   double judge(const Model& model) const;
 
+  /// `count` training windows, or all, from evenly spread places: [n, T].
+  at::Tensor spread(std::int64_t count) const;
+
   /// Training windows by number: [order.size(), T].
   at::Tensor windows_of(const std::vector<std::int64_t>& order) const;
 

@@ -56,18 +56,6 @@ void cut_part(const Architecture& a, Block& block, const UnitPart& part,
 
 }  // namespace
 
-BlockWidths widths_with(const UnitPart& part, BlockWidths from,
-                        std::int64_t count) {
-  if (part.part == BlockPart::kMlp) {
-    from.ffn = count;
-    return from;
-  }
-  const bool keys = part.heads > 1 || from.query_heads == from.kv_heads;
-  from.query_heads = count * part.heads;
-  if (keys) from.kv_heads = count;
-  return from;
-}
-
 Model masked_model(const Model& model, const std::vector<UnitPart>& parts,
                    const std::vector<at::Tensor>& gates) {
   Model out = model;

@@ -5,6 +5,7 @@
 
 #include "autoglm/model/block_parts.h"
 #include "autoglm/model/forward.h"
+#include "passes/distillation/unit_masks.h"
 #include "passes/label_gradient.h"
 
 namespace autoglm {
@@ -33,27 +34,10 @@ at::Tensor gain_behind(const Architecture& a, const Norm& norm,
          mean_square(out).clamp_min(1e-30);
 }
 
-// Its head and final norm take no gradients.
-Model with_still_head(Model model) {
-  const auto still = [](Weight& weight) {
-    if (auto* dense = std::get_if<DenseWeight>(&weight))
-      dense->value = dense->value.detach();
-  };
-  still(model.embedding);
-  if (model.head) still(model.head->weight);
-  model.final_norm.gain = model.final_norm.gain.detach();
-  if (model.final_norm.bias.defined())
-    model.final_norm.bias = model.final_norm.bias.detach();
-  return model;
-}
-
-}  // namespace
-
-std::vector<at::Tensor> activation_scores(const Model& model,
-                                          const Model& masked,
-                                          const std::vector<UnitPart>& parts,
-                                          const at::Tensor& ids) {
-  const at::NoGradGuard no_grad;
+// Of one batch.
+std::vector<at::Tensor> batch_scores(const Model& model, const Model& masked,
+                                     const std::vector<UnitPart>& parts,
+                                     const at::Tensor& ids) {
   const Architecture& a = model.architecture;
   AttentionContext context = attention_context(masked, ids);
   at::Tensor x = embed(masked, masked.embedding, ids, context, at::kFloat);
@@ -79,6 +63,40 @@ std::vector<at::Tensor> activation_scores(const Model& model,
     const at::Tensor stream = mean_square(x).clamp_min(1e-30);
     for (std::size_t p = 0; p < parts.size(); ++p)
       if (parts[p].layer == i) out[p] = out[p] / stream;
+  }
+  return out;
+}
+
+// Its head and final norm take no gradients.
+Model with_still_head(Model model) {
+  const auto still = [](Weight& weight) {
+    if (auto* dense = std::get_if<DenseWeight>(&weight))
+      dense->value = dense->value.detach();
+  };
+  still(model.embedding);
+  if (model.head) still(model.head->weight);
+  model.final_norm.gain = model.final_norm.gain.detach();
+  if (model.final_norm.bias.defined())
+    model.final_norm.bias = model.final_norm.bias.detach();
+  return model;
+}
+
+}  // namespace
+
+std::vector<at::Tensor> activation_scores(const Model& model,
+                                          const Model& masked,
+                                          const std::vector<UnitPart>& parts,
+                                          const at::Tensor& ids) {
+  const at::NoGradGuard no_grad;
+  constexpr std::int64_t kBatch = 8;
+  std::vector<at::Tensor> out(parts.size());
+  for (const at::Tensor& windows : ids.split(kBatch)) {
+    const double share =
+        static_cast<double>(windows.size(0)) / static_cast<double>(ids.size(0));
+    const auto scores = batch_scores(model, masked, parts, windows);
+    for (std::size_t p = 0; p < parts.size(); ++p)
+      out[p] =
+          out[p].defined() ? out[p] + share * scores[p] : share * scores[p];
   }
   return out;
 }

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "autoglm/core/rng.h"
-#include "passes/distillation/unit_masks.h"
+#include "passes/distillation/unit_parts.h"
 
 namespace autoglm {
 
@@ -15,7 +15,8 @@ namespace autoglm {
 /// 2306.11695), after the norm behind the part where there is one, per mean
 /// square of the stream after the block; so that layers compare. Masked units
 /// have theirs too: what they would add. fp32 [units] per part. ids: [B, T] on
-/// the model's device. `model`: the student, `masked` the same with its gates.
+/// the model's device, run 8 at a time. `model`: the student, `masked` the same
+/// with its gates.
 std::vector<at::Tensor> activation_scores(const Model& model,
                                           const Model& masked,
                                           const std::vector<UnitPart>& parts,

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "autoglm/core/json.h"
-#include "passes/distillation/unit_masks.h"
+#include "passes/distillation/unit_parts.h"
 
 namespace autoglm {
 

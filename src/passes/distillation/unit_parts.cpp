@@ -1,10 +1,10 @@
-#include <algorithm>
-#include <set>
+#include "passes/distillation/unit_parts.h"
+
+#include <map>
 
 #include "autoglm/core/error.h"
 #include "autoglm/core/text.h"
 #include "autoglm/model/block_parts.h"
-#include "passes/distillation/unit_masks.h"
 #include "passes/pruning/coupled_rows.h"
 #include "passes/pruning/options.h"
 
@@ -143,6 +143,18 @@ std::vector<UnitPart> find_units(const Model& model,
                     "are false or the layers have no such part");
   check_sparsity(out, options.sparsity);
   return out;
+}
+
+BlockWidths widths_with(const UnitPart& part, BlockWidths from,
+                        std::int64_t count) {
+  if (part.part == BlockPart::kMlp) {
+    from.ffn = count;
+    return from;
+  }
+  const bool keys = part.heads > 1 || from.query_heads == from.kv_heads;
+  from.query_heads = count * part.heads;
+  if (keys) from.kv_heads = count;
+  return from;
 }
 
 }  // namespace autoglm
