@@ -51,8 +51,8 @@ TEST_CASE("compare: the cache is a row where it changed") {
   Record record = sample_record();
   const auto row = [&] {
     std::string out;
-    for (const Comparison& row : compare(record))
-      if (row.measure == "cache per token") out += row.change;
+    for (const Comparison& entry : compare(record))
+      if (entry.measure == "cache per token") out += entry.change;
     return out;
   };
   CHECK(row().empty());
