@@ -28,10 +28,11 @@
 namespace autoglm::kernels {
 namespace {
 
-constexpr int kPrefetchBytes = 2048;
+// Far ahead: near the limit of what memory gives, answers take long.
+constexpr int kPrefetchBytes = 8192;
 constexpr int kChunkSpans = kChunkQuads;  // a span has a quad at least
 // Rows of x between two expansions of the same weights.
-constexpr int kStripRows = 252;  // a multiple of 12
+constexpr int kStripRows = 516;  // a multiple of 12
 
 template <class Isa>
 inline typename Isa::Ints zeros_at(const InterleavedMatrix& w,
@@ -145,6 +146,22 @@ struct Chunk {
   std::int64_t first_span = 0, first_quad = 0;
 };
 
+// Adds the products of a quad of all tiles, expanded, with `Tokens` rows of x.
+template <class Isa, bool Wide, int Tokens>
+[[gnu::always_inline]] inline void add_quad(const std::uint8_t* codes,
+                                            const std::int8_t* a,
+                                            typename Isa::Ints* sum) {
+  constexpr int kTiles = Isa::kTiles;
+  typename Isa::Bytes code[kTiles];
+#pragma GCC unroll 2
+  for (int t = 0; t < kTiles; ++t)
+    code[t] = Isa::load(codes + t * kChunkQuads * kVectorBytes);
+#pragma GCC unroll 24
+  for (int i = 0; i < Tokens * kTiles; ++i)
+    sum[i] =
+        Isa::template dot<Wide>(sum[i], code[i % kTiles], a + i / kTiles * 4);
+}
+
 // Adds the chunk's products with rows [token, token + Tokens) of a panel to
 // `sums` [.., kTiles * 16]. Loops over tokens and tiles are one loop, which the
 // compiler unrolls early enough to keep the arrays in registers.
@@ -156,36 +173,39 @@ void multiply_chunk(const Chunk<Isa>& chunk, const RowsView& x,
   const std::int64_t width = x.panel_rows;
   const std::int8_t* a =
       x.values + ((panel * x.quads + chunk.first_quad) * width + token) * 4;
+  const std::int64_t first =
+      (panel * x.spans + chunk.first_span) * width + token;
+  const float* steps = x.steps + first;
+  const std::int32_t* minus_sums = x.minus_sums + first;
   const std::uint8_t* codes = chunk.codes[0];
   for (int s = 0; s < chunk.spans; ++s) {
-    const std::int64_t at =
-        (panel * x.spans + chunk.first_span + s) * width + token;
     Ints sum[kSums];
 #pragma GCC unroll 24
     for (int i = 0; i < kSums; ++i)
       sum[i] = Isa::times(Isa::load_ints(chunk.zeros[s][i % kTiles]),
-                          x.minus_sums[at + i / kTiles]);
+                          minus_sums[i / kTiles]);
     int quads = chunk.quads[s];  // 1 at least
     do {
-      typename Isa::Bytes code[kTiles];
-#pragma GCC unroll 2
-      for (int t = 0; t < kTiles; ++t)
-        code[t] = Isa::load(codes + t * kChunkQuads * kVectorBytes);
-#pragma GCC unroll 24
-      for (int i = 0; i < kSums; ++i)
-        sum[i] = Isa::template dot<Wide>(sum[i], code[i % kTiles],
-                                         a + i / kTiles * 4);
+      add_quad<Isa, Wide, Tokens>(codes, a, sum);
       a += 4 * width;
       codes += kVectorBytes;
     } while (--quads > 0);
+    typename Isa::Floats scale[kTiles];
+#pragma GCC unroll 2
+    for (int t = 0; t < kTiles; ++t)
+      scale[t] = Isa::load_floats(chunk.scales[s][t]);
+    float* to = sums;
+    // Hides that these are the sums of the span before: there is no room in
+    // registers for them, and the compiler would keep copies on the stack.
+    asm("" : "+r"(to));
 #pragma GCC unroll 24
     for (int i = 0; i < kSums; ++i)
-      Isa::store_floats(
-          sums + i * kTileRows,
-          Isa::scale_add(Isa::to_floats(sum[i]),
-                         Isa::load_floats(chunk.scales[s][i % kTiles]),
-                         x.steps[at + i / kTiles],
-                         Isa::load_floats(sums + i * kTileRows)));
+      Isa::store_floats(to + i * kTileRows,
+                        Isa::scale_add(Isa::to_floats(sum[i]),
+                                       scale[i % kTiles], steps[i / kTiles],
+                                       Isa::load_floats(to + i * kTileRows)));
+    steps += width;
+    minus_sums += width;
   }
 }
 
@@ -223,8 +243,10 @@ void linear_many(const InterleavedMatrix& w, const RowsView& x, float* y,
   constexpr int kRow = kTiles * kTileRows;
   const std::int64_t bytes = tile_bytes(w.in, w.group_size, Bits);
   const std::int64_t groups = w.groups();
-  const std::int64_t strip = kStripRows / x.panel_rows;
   const std::int64_t panels = (x.rows + x.panel_rows - 1) / x.panel_rows;
+  const std::int64_t most = kStripRows / x.panel_rows;
+  const std::int64_t strips = (panels + most - 1) / most;
+  const std::int64_t strip = (panels + strips - 1) / strips;
   Chunk<Isa> chunk;
   alignas(64) float sums[kStripRows * kRow];
   for (std::int64_t begin = 0; begin < panels; begin += strip) {
