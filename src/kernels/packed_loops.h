@@ -12,6 +12,7 @@
 #pragma once
 
 #include "autoglm/kernels/packed_linear.h"
+#include "kernels/scale_at.h"
 
 namespace autoglm::kernels {
 
@@ -30,20 +31,7 @@ const Implementation* avx512_implementation();
 namespace {
 
 inline float scale_of(const PackedMatrix& w, std::int64_t index) {
-  switch (w.scale_type) {
-    case ScaleType::kFloat32:
-      return static_cast<const float*>(w.scales)[index];
-    case ScaleType::kBFloat16: {
-      const std::uint32_t bits =
-          static_cast<std::uint32_t>(
-              static_cast<const std::uint16_t*>(w.scales)[index])
-          << 16;
-      return __builtin_bit_cast(float, bits);
-    }
-    case ScaleType::kFloat16:
-      return static_cast<float>(static_cast<const _Float16*>(w.scales)[index]);
-  }
-  return 0;
+  return scale_at(w.scales, w.scale_type, index);
 }
 
 inline int zero_of(const PackedMatrix& w, std::int64_t index) {
