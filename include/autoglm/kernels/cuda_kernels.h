@@ -43,7 +43,8 @@ struct Float8Matrix {
 struct LinearArguments {
   const void* x;
   NumberType x_type;
-  const void* bias;  // [out] of bias_type, added before rounding, or null
+  const float* row_steps;  // [rows] that the sums are multiplied by, or null
+  const void* bias;        // [out] of bias_type, added then, or null
   NumberType bias_type;
   void* y;
   NumberType y_type;
@@ -51,7 +52,7 @@ struct LinearArguments {
   void* workspace;  // linear_workspace(...) bytes, aligned to 16
 };
 
-/// y = x * weight^T + bias, for few rows: the weight is read once from memory
+/// y = (x * weight^T) * step of the row + bias, rounded once, for few rows: the weight is read once from memory
 /// for up to 8 rows (fp32: 2), again from the cache for every further 8.
 /// Weights are decoded exactly, products are exact, sums are fp32. Fast where
 /// group_size is a multiple of 32 (8 bits: 16) or one group is the row; rows of

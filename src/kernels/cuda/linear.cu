@@ -1,24 +1,12 @@
 // Chooses how a product with few rows runs.
 #include <algorithm>
 
+#include "kernels/cuda/checks.h"
 #include "kernels/cuda/linear_any.cuh"
 #include "kernels/cuda/linear_launch.cuh"
 
 namespace autoglm::kernels::cuda {
 namespace {
-
-// Sizes up to here leave room for index arithmetic in 32 bits.
-constexpr std::int64_t kMostSize = 1 << 30;
-
-bool is_aligned(const void* pointer, std::size_t bytes) {
-  return reinterpret_cast<std::uintptr_t>(pointer) % bytes == 0;
-}
-
-std::size_t size_of(NumberType type) {
-  return type == NumberType::kFloat32 ? 4 : 2;
-}
-
-bool good_size(std::int64_t n) { return n >= 1 && n <= kMostSize; }
 
 // A matrix of either kind; bits 0: e4m3.
 struct Matrix {
@@ -129,27 +117,11 @@ LinearPlan plan_for(const Matrix& m, NumberType x_type, std::int64_t rows) {
   return plan_linear(shape);
 }
 
-Status check(const LinearArguments& a) {
-  if (!good_size(a.rows)) return Status::kBadSize;
+Status check_arguments(const LinearArguments& a) {
+  if (!is_good_size(a.rows)) return Status::kBadSize;
   if (!is_aligned(a.x, size_of(a.x_type)) ||
       !is_aligned(a.y, size_of(a.y_type)) ||
-      !is_aligned(a.bias, size_of(a.bias_type)))
-    return Status::kBadAlignment;
-  return Status::kOk;
-}
-
-Status check(const PackedMatrix& w) {
-  if (w.bits < 2 || w.bits > 8) return Status::kBadBits;
-  if (!good_size(w.out) || !good_size(w.in) || w.group_size < 1)
-    return Status::kBadSize;
-  if (!is_aligned(w.codes, 4) || !is_aligned(w.scales, size_of(w.scale_type)))
-    return Status::kBadAlignment;
-  return Status::kOk;
-}
-
-Status check(const Float8Matrix& w) {
-  if (!good_size(w.out) || !good_size(w.in)) return Status::kBadSize;
-  if (!is_aligned(w.scales, size_of(w.scale_type)))
+      !is_aligned(a.bias, size_of(a.bias_type)) || !is_aligned(a.row_steps, 4))
     return Status::kBadAlignment;
   return Status::kOk;
 }
@@ -169,11 +141,12 @@ Status run_fast(const Matrix& m, const LinearTask& task, Stream stream) {
 template <class W>
 Status run(const W& weight, const LinearArguments& arguments, Stream stream) {
   if (const Status s = check(weight); s != Status::kOk) return s;
-  if (const Status s = check(arguments); s != Status::kOk) return s;
+  if (const Status s = check_arguments(arguments); s != Status::kOk) return s;
   const Matrix m = matrix(weight);
   LinearTask task = m.task;
   task.x = arguments.x;
   task.x_type = arguments.x_type;
+  task.row_steps = arguments.row_steps;
   task.bias = arguments.bias;
   task.bias_type = arguments.bias_type;
   task.y = arguments.y;

@@ -144,12 +144,10 @@ __device__ void write_tile(const LinearTask& task, int tile,
       for (int warp = 0; warp < kWarps; ++warp)
         sum += shared[(warp * kTileRows + r) * 2 * kPairs + c];
     const std::int64_t row = first_row + m;
-    if (task.sums != nullptr) {
+    if (task.sums != nullptr)
       task.sums[(blockIdx.z * task.rows + row) * task.out + o] = sum;
-      continue;
-    }
-    if (task.bias != nullptr) sum += number_at(task.bias, task.bias_type, o);
-    put_number(task.y, task.y_type, row * task.out + o, sum);
+    else
+      task.write(row, o, sum);
   }
 }
 

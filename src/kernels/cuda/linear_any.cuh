@@ -43,11 +43,8 @@ __global__ void __launch_bounds__(kWarps * 32)
     }
 #pragma unroll
     for (int m = 0; m < kColumns; ++m) {
-      float value = warp_sum(sum[m]);
-      if (lane != 0 || m >= rows) continue;
-      if (task.bias != nullptr)
-        value += number_at(task.bias, task.bias_type, o);
-      put_number(task.y, task.y_type, (first_row + m) * task.out + o, value);
+      const float value = warp_sum(sum[m]);
+      if (lane == 0 && m < rows) task.write(first_row + m, o, value);
     }
   }
 }
@@ -62,9 +59,7 @@ __global__ void __launch_bounds__(256)
   float sum = 0;
   for (int split = 0; split < task.plan.splits; ++split)
     sum += task.sums[split * count + i];
-  if (task.bias != nullptr)
-    sum += number_at(task.bias, task.bias_type, i % task.out);
-  put_number(task.y, task.y_type, i, sum);
+  task.write(i / task.out, i % task.out, sum);
 }
 
 }  // namespace autoglm::kernels::cuda

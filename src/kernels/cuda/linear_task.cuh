@@ -21,11 +21,18 @@ struct LinearTask {
   int columns_per_row;
   std::int64_t rows;
   const void* x;
+  const float* row_steps;
   const void* bias;
   void* y;
   float* sums;  // [splits, rows, out], or null for one split
   LinearPlan plan;
 
+  /// What becomes of a sum.
+  __device__ void write(std::int64_t row, std::int64_t o, float sum) const {
+    if (row_steps != nullptr) sum *= row_steps[row];
+    if (bias != nullptr) sum += number_at(bias, bias_type, o);
+    put_number(y, y_type, row * out + o, sum);
+  }
   /// Of a part of a row; parts beyond its end count as the last.
   AUTOGLM_HOST_DEVICE int group_of(int part) const {
     const int group = group_of_part(part, group_factor);

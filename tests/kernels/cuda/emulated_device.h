@@ -9,7 +9,7 @@
 // unaligned vector loads, lanes that miss a collective and threads that miss a
 // barrier are errors.
 //
-// Included once, before the .cu files, by emulated_kernels.cpp.
+// Included before a .cu file, by emulated_*.cpp.
 #pragma once
 
 #include <cmath>

@@ -147,6 +147,34 @@ TEST_CASE("cuda packed_linear: a bias is added before rounding") {
   for (const NumberType x : kAllTypes) check_against_double(c, {x, x}, bias);
 }
 
+TEST_CASE("cuda packed_linear: sums are multiplied by the step of their row") {
+  if (!has_device()) return;
+  // In one block, in several, and through the slow kernel.
+  for (const std::int64_t in : {64, 4096, 50}) {
+    const Case c = make_case({16, in, std::min<std::int64_t>(in, 128), 2, 8,
+                              true, ScaleType::kFloat32},
+                             4);
+    const DeviceWeight weight(c);
+    const auto plain = multiply(weight.matrix, c.x, 2, {});
+    const DeviceBuffer x(test::encode(c.x, NumberType::kBFloat16));
+    const DeviceBuffer steps(std::vector<float>{2.0f, -0.5f});
+    const DeviceBuffer bias(std::vector<float>(16, 3.0f)), y(2 * 16 * 4);
+    const DeviceBuffer workspace(static_cast<std::size_t>(
+        linear_workspace(weight.matrix, NumberType::kBFloat16, 2)));
+    REQUIRE(
+        packed_linear(weight.matrix,
+                      {x.as<void>(), NumberType::kBFloat16, steps.as<float>(),
+                       bias.as<void>(), NumberType::kFloat32, y.as<void>(),
+                       NumberType::kFloat32, 2, workspace.as<void>()},
+                      nullptr) == Status::kOk);
+    const auto got = y.read<float>();
+    for (std::size_t o = 0; o < 16; ++o) {
+      CHECK(got[o] == plain[o] * 2.0f + 3.0f);
+      CHECK(got[16 + o] == plain[16 + o] * -0.5f + 3.0f);
+    }
+  }
+}
+
 TEST_CASE("cuda packed_linear: the same input gives the same bits again") {
   if (!has_device()) return;
   for (const std::int64_t in : {256, 8192, 50})
@@ -194,7 +222,7 @@ TEST_CASE("cuda packed_linear: what it does not take has its own status") {
   const auto status = [&](auto&& change) {
     PackedMatrix w = c.matrix();
     LinearArguments a = {
-        memory, NumberType::kFloat32, nullptr, NumberType::kFloat32,
+        memory, NumberType::kFloat32, nullptr, nullptr, NumberType::kFloat32,
         memory, NumberType::kFloat32, 1,       nullptr};
     change(w, a);
     return packed_linear(w, a, nullptr);
@@ -240,11 +268,11 @@ TEST_CASE("cuda float8_linear: agrees with double") {
                                 device_scales.as<void>(), type, out, in};
         const DeviceBuffer workspace(
             static_cast<std::size_t>(linear_workspace(w, type, rows)));
-        REQUIRE(float8_linear(
-                    w,
-                    {device_x.as<void>(), type, nullptr, type, y.as<void>(),
-                     NumberType::kFloat32, rows, workspace.as<void>()},
-                    nullptr) == Status::kOk);
+        REQUIRE(float8_linear(w,
+                              {device_x.as<void>(), type, nullptr, nullptr,
+                               type, y.as<void>(), NumberType::kFloat32, rows,
+                               workspace.as<void>()},
+                              nullptr) == Status::kOk);
         const auto got = y.read<float>();
         double worst = 0;
         for (std::int64_t m = 0; m < rows; ++m)

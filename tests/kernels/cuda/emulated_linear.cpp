@@ -1,6 +1,6 @@
-// The kernels, compiled for the emulated device.
+// The kernels of products, compiled for the emulated device.
 #include "tests/kernels/cuda/emulated_device.h"
-// The emulator first.
+// The device first.
 #include "kernels/cuda/linear.cu"
 #include "kernels/cuda/linear_narrow_bf16.cu"
 #include "kernels/cuda/linear_narrow_fp16.cu"
