@@ -21,11 +21,12 @@ function(autoglm_add_room name)
   endif()
 endfunction()
 
-# autoglm_add_tests(ROOM [TORCH] SOURCES ... [DEPENDS room ...])
+# autoglm_add_tests(ROOM [TORCH] SOURCES ... [DEPENDS room ...] [LABELS ...])
 #
-# One Catch2 program per room, test_ROOM; each test case is one CTest test.
+# One Catch2 program per room, test_ROOM; each test case is one CTest test,
+# labelled with the room and LABELS.
 function(autoglm_add_tests room)
-  cmake_parse_arguments(TESTS "TORCH" "" "SOURCES;DEPENDS" ${ARGN})
+  cmake_parse_arguments(TESTS "TORCH" "" "SOURCES;DEPENDS;LABELS" ${ARGN})
   set(target test_${room})
   add_executable(${target} ${TESTS_SOURCES})
   target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR}
@@ -41,7 +42,8 @@ function(autoglm_add_tests room)
     target_precompile_headers(${target} REUSE_FROM autoglm_torch_pch)
   endif()
   catch_discover_tests(${target} TEST_PREFIX "${room}/"
-    DISCOVERY_MODE PRE_TEST PROPERTIES LABELS "${room}" TIMEOUT 300
+    DISCOVERY_MODE PRE_TEST PROPERTIES LABELS "${room};${TESTS_LABELS}"
+    TIMEOUT 300
     # CTest runs as many tests at once as there are cores.
     ENVIRONMENT "OMP_NUM_THREADS=1;MKL_NUM_THREADS=1")
 endfunction()
