@@ -38,6 +38,7 @@ Record sample() {
   r.steps = {step};
   r.after = r.before;
   r.after->latency = Latency{};
+  r.after->latency->prefill.samples = r.after->latency->decode.samples = 1;
   r.constraints = {{"kl", "<= 0.1", 0.05, 0.1, true}};
   return r;
 }
