@@ -22,12 +22,13 @@ double median(std::vector<double> values) {
                                 : (values[middle - 1] + values[middle]) / 2;
 }
 
-// FFN widths in sixteenths of the widest one, in multiples of 8.
-std::int64_t table_align(const Architecture& architecture) {
+// FFN widths in sixteenths of the widest one, in whole groups.
+std::int64_t table_align(const Architecture& architecture, std::int64_t group) {
   std::int64_t widest = 0;
   for (const BlockWidths& widths : architecture.blocks)
     widest = std::max(widest, widths.ffn);
-  return std::max<std::int64_t>(8, widest / 16 / 8 * 8);
+  const std::int64_t unit = group > 0 ? group : 8;
+  return std::max(unit, widest / 16 / unit * unit);
 }
 
 struct Outcome {
@@ -52,7 +53,8 @@ Outcome run_table(const BenchOptions& options, const Architecture& architecture,
   std::vector<int> bits(options.table_bits.begin(), options.table_bits.end());
   const auto half = static_cast<std::size_t>(options.strategies);
   const auto strategies = random_strategies(
-      architecture, bits, table_align(architecture), 2 * half, where.seed);
+      architecture, bits, table_align(architecture, options.random.group_size),
+      2 * half, where.seed);
   LatencyTable table(architecture, where, options.random.group_size,
                      options.table);
   Progress progress(
