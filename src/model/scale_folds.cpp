@@ -179,11 +179,32 @@ at::Tensor times(const at::Tensor& tensor, const at::Tensor& factor) {
   return (tensor.to(at::kFloat) * factor).to(tensor.scalar_type());
 }
 
-// Row i times factor i, the bias too.
-void scale_rows(Linear& linear, const at::Tensor& factor) {
-  linear.weight = DenseWeight{
-      times(std::get<DenseWeight>(linear.weight).value, factor.unsqueeze(1))};
+Weight times(const Weight& weight, const at::Tensor& factor,
+             FoldedMatrices matrices) {
+  const at::Tensor value = std::get<DenseWeight>(weight).value;
+  return DenseWeight{
+      times(matrices == FoldedMatrices::kFloat ? value.to(at::kFloat) : value,
+            factor)};
+}
+
+// Rows and biases of the channels per scale.
+void divide_rows(Linear& linear, const at::Tensor& channels,
+                 const at::Tensor& scales, FoldedMatrices matrices) {
+  const at::Tensor factor = at::ones({rows(linear.weight)}, scales.options())
+                                .index_copy(0, channels, scales.reciprocal());
+  linear.weight = times(linear.weight, factor.unsqueeze(1), matrices);
   if (linear.bias.defined()) linear.bias = times(linear.bias, factor);
+}
+
+// Returns what the gains were really divided by.
+at::Tensor divide_norm(at::Tensor& gain, at::Tensor& bias,
+                       const at::Tensor& scales) {
+  const at::Tensor before = gain.to(at::kFloat);
+  gain = times(gain, scales.reciprocal());
+  const at::Tensor after = gain.to(at::kFloat);
+  const at::Tensor taken = at::where(after == 0, scales, before / after);
+  if (bias.defined()) bias = times(bias, taken.reciprocal());
+  return taken;
 }
 
 }  // namespace
@@ -206,24 +227,19 @@ std::vector<ScaleFold> scale_folds(const Architecture& architecture,
 }
 
 Block apply_fold(const Block& block, const ScaleFold& fold,
-                 const at::Tensor& scales) {
+                 const at::Tensor& scales, FoldedMatrices matrices) {
   AUTOGLM_ENSURE(scales.dim() == 1 && scales.size(0) == fold.channels);
   Block out = block;
-  const at::Tensor inverse = scales.reciprocal();
-  if (fold.rows.defined()) {
-    Linear& producer = *find_linear(out, fold.producer);
-    scale_rows(producer, at::ones({rows(producer.weight)}, scales.options())
-                             .index_copy(0, fold.rows, inverse));
-  } else {
-    for (const char* end : {".weight", ".bias"})
-      if (at::Tensor& part = *find_tensor(out, fold.producer + end);
-          part.defined())
-        part = times(part, inverse);
-  }
-  const at::Tensor inputs = fold.for_inputs(scales);
+  at::Tensor taken = scales;
+  if (fold.rows.defined())
+    divide_rows(*find_linear(out, fold.producer), fold.rows, scales, matrices);
+  else
+    taken = divide_norm(*find_tensor(out, fold.producer + ".weight"),
+                        *find_tensor(out, fold.producer + ".bias"), scales);
+  const at::Tensor inputs = fold.for_inputs(taken);
   for (const std::string& name : fold.readers) {
     Weight& weight = find_linear(out, name)->weight;
-    weight = DenseWeight{times(std::get<DenseWeight>(weight).value, inputs)};
+    weight = times(weight, inputs, matrices);
   }
   for (const std::string& name : fold.tensors) {
     at::Tensor& tensor = *find_tensor(out, name);

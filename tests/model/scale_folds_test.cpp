@@ -224,6 +224,31 @@ TEST_CASE(
                   at::tensor({3.0f, 1.0f, 3.0f, 6.0f})));
 }
 
+TEST_CASE("scale_folds: columns make up for the rounding of a bf16 gain") {
+  const at::NoGradGuard no_grad;
+  at::manual_seed(4);
+  const Model model = test::tiny_model();
+  Block before = model.blocks[0];
+  for (const ScaleFold& fold : scale_folds(model.architecture, before)) {
+    if (fold.rows.defined()) continue;
+    INFO(fold.name);
+    Block folded =
+        apply_fold(before, fold, random_scales(fold), FoldedMatrices::kFloat);
+    const at::Tensor& gain = *find_tensor(folded, fold.producer + ".weight");
+    const at::Tensor& old = *find_tensor(before, fold.producer + ".weight");
+    CHECK(gain.scalar_type() == at::kBFloat16);
+    for (const std::string& name : fold.readers) {
+      const Weight& weight = find_linear(folded, name)->weight;
+      CHECK(dtype(weight) == at::kFloat);
+      CHECK(
+          at::allclose(to_dense(weight, at::kFloat) * gain.to(at::kFloat),
+                       to_dense(find_linear(before, name)->weight, at::kFloat) *
+                           old.to(at::kFloat),
+                       1e-6, 1e-8));
+    }
+  }
+}
+
 TEST_CASE("scale_folds: only between dense matrices that are there") {
   const Model model = test::tiny_model();
   const Architecture& a = model.architecture;

@@ -6,6 +6,7 @@
 
 #include "autoglm/model/checkpoint.h"
 #include "autoglm/model/forward.h"
+#include "autoglm/model/scale_folds.h"
 #include "tests/passes/pass_runs.h"
 #include "tests/support/throws.h"
 
@@ -37,6 +38,60 @@ Model with_outliers() {
       linear->weight = DenseWeight{(dense(*linear) / factor).to(at::kBFloat16)};
   }
   return model;
+}
+
+// Folds, verifies, and what is not packed has the dtype it came with.
+void check_run(const std::string& family, const std::string& params) {
+  INFO(family << " " << params);
+  const auto run = run_pass("quantization", params, test::tiny_model(family));
+  CHECK_NOTHROW(verify_model(run.model));
+  CHECK(run.notes.at("folds").size() >= 2);
+  for (const Block& block : run.model.blocks)
+    visit_block(
+        block,
+        [](const std::string& name, const Linear& linear) {
+          INFO(name);
+          CHECK_FALSE(std::holds_alternative<DenseWeight>(linear.weight));
+          if (linear.bias.defined())
+            CHECK(linear.bias.scalar_type() == at::kBFloat16);
+        },
+        [](const std::string& name, const at::Tensor& tensor) {
+          INFO(name);
+          CHECK(tensor.scalar_type() == at::kBFloat16);
+        });
+}
+
+// Chooses folds for every block of 2-bit matrices; how many are kept.
+int walk_folds(Model model, const std::string& folds,
+               const std::vector<std::string>& targets,
+               const std::function<void(const BlockVisit&, const BlockFisher&,
+                                        FoldedBlock)>& check) {
+  const at::NoGradGuard no_grad;
+  QuantizationOptions options;
+  options.bits = {2};
+  options.group_size = 8;
+  options.folds = folds;
+  options.target_layers = targets;
+  const auto schemes = quantization_schemes(model, options);
+  Progress progress("test", 1, "matrices");
+  const Rounder rounder(schemes, options, progress);
+  at::manual_seed(6);
+  const at::Tensor ids = test::random_windows(12, 20);
+  FisherOptions with;
+  with.wanted = [](const std::string&) { return true; };
+  const auto fisher = output_fisher(model, ids, 2, with);
+  int kept = 0;
+  walk_blocks(model, model.embedding, ids, 4, [&](const BlockVisit& visit) {
+    INFO("layer " << visit.layer);
+    const BlockFisher& costs = fisher[static_cast<std::size_t>(visit.layer)];
+    Json notes = Json::array();
+    FoldedBlock folded =
+        choose_folds(model, visit, rounder, costs, options, notes);
+    for (const Json& note : notes) kept += note["kept"].get<bool>() ? 1 : 0;
+    check(visit, costs, std::move(folded));
+    return visit.original;
+  });
+  return kept;
 }
 
 double divergence(const Model& model, const Model& changed,
@@ -87,6 +142,53 @@ TEST_CASE("choose_folds: a fold is kept where the block's loss falls") {
       CHECK(fold["loss_without"] ==
             last[last["kept"].get<bool>() ? "loss" : "loss_without"]);
     }
+  }
+}
+
+TEST_CASE("choose_folds: the block is the same function, in every family") {
+  for (const std::string& family : test::tiny_families()) {
+    INFO(family);
+    const Model model = test::tiny_model(family);
+    const int kept = walk_folds(
+        model, "smoothquant", {"*"},
+        [&](const BlockVisit& visit, const BlockFisher&, FoldedBlock folded) {
+          AttentionContext context = visit.original_contexts[0];
+          // Some biases are rounded to bf16 once more.
+          CHECK(at::allclose(block_forward(model, folded.block, visit.layer,
+                                           visit.original_input[0], context),
+                             visit.original_output[0], 2e-3, 5e-3));
+        });
+    CHECK(kept > 0);
+  }
+}
+
+TEST_CASE("choose_folds: an error costs the same in the outputs' new units") {
+  for (const auto& [family, name] :
+       {std::pair("glm", "attention.value"),
+        std::pair("chatglm", "attention.query_key_value")}) {
+    INFO(family);
+    // Large values that small columns read, for the folds to take back.
+    Model model = test::tiny_model(family);
+    for (Block& block : model.blocks)
+      for (const ScaleFold& fold : scale_folds(model.architecture, block))
+        if (fold.site == Site::kOutput)
+          block = apply_fold(
+              block, fold,
+              at::exp2(at::arange(fold.channels).remainder(8).to(at::kFloat)));
+    // Values stay in bf16: powers of two, of which their biases tell.
+    const int kept = walk_folds(
+        model, "smoothquant", {"*.attention.output"},
+        [&](const BlockVisit& visit, const BlockFisher& costs,
+            FoldedBlock folded) {
+          Block before = visit.original;
+          const at::Tensor scales = (find_linear(before, name)->bias /
+                                     find_linear(folded.block, name)->bias)
+                                        .to(at::kFloat);
+          CHECK(at::equal(
+              folded.fisher.outputs.at(name).at(0),
+              costs.outputs.at(name).at(0) * scales.unsqueeze(1) * scales));
+        });
+    CHECK(kept > 0);
   }
 }
 
@@ -153,20 +255,19 @@ TEST_CASE("choose_folds: outliers of the input move into the weights") {
   }
 }
 
-TEST_CASE("choose_folds: with every method, form and family") {
-  for (const std::string& family : test::tiny_families()) {
-    const Model start = test::tiny_model(family);
+TEST_CASE("choose_folds: with other methods and forms, in every family") {
+  for (const std::string& family : test::tiny_families())
     for (const std::string params :
          {"{bits: 8, method: gptq, activations: dynamic, folds: smoothquant}",
-          "{bits: 3, group_size: 8, mode: block, iterations: 2, sweeps: 2, "
-          "end_to_end: 1, folds: awq, kv_cache_bits: 4}",
-          "{format: fp8, activations: dynamic, folds: smoothquant}"}) {
-      INFO(family << " " << params);
-      const auto run = run_pass("quantization", params, start);
-      CHECK_NOTHROW(verify_model(run.model));
-      CHECK(run.notes.at("folds").size() >= 2);
-    }
-  }
+          "{format: fp8, activations: dynamic, folds: smoothquant}"})
+      check_run(family, params);
+}
+
+TEST_CASE("choose_folds: before all of a block learns, in every family") {
+  for (const std::string& family : test::tiny_families())
+    check_run(family,
+              "{bits: 3, group_size: 8, mode: block, iterations: 1, sweeps: 1, "
+              "end_to_end: 1, folds: awq, kv_cache_bits: 4}");
 }
 
 TEST_CASE("choose_folds: widths by layer, overrides and absent parts") {

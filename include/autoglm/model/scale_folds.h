@@ -1,8 +1,7 @@
 // Scale folds: what produces an input of a block's matrices is divided by a
 // scale per channel, and the columns of everything that reads the input are
 // multiplied by it. The block stays the same function; only its numbers are
-// easier to round (AWQ, arXiv 2306.00978; SmoothQuant, arXiv 2211.10438). With
-// powers of two not even a rounding error comes in, whatever the dtype.
+// easier to round (AWQ, arXiv 2306.00978; SmoothQuant, arXiv 2211.10438).
 //
 // Legal where the way from producer to readers is linear in each channel:
 //
@@ -59,9 +58,17 @@ struct ScaleFold {
 std::vector<ScaleFold> scale_folds(const Architecture& architecture,
                                    const Block& block);
 
-/// `block` with the fold applied; other tensors keep their handles, all keep
-/// their dtype. scales: [channels] fp32, above 0.
+/// How the matrices of a fold are kept: in their dtype, or, for those that are
+/// to be quantized and would else be rounded twice, in fp32.
+enum class FoldedMatrices { kSameDtype, kFloat };
+
+/// `block` with the fold applied; what has no part in it keeps its handle.
+/// Norms, biases, router and indexer keep their dtype: powers of two change
+/// them without a rounding error. With other scales biases are rounded, as are
+/// gains, but the columns make up for what that does to gains.
+/// scales: [channels] fp32, above 0.
 Block apply_fold(const Block& block, const ScaleFold& fold,
-                 const at::Tensor& scales);
+                 const at::Tensor& scales,
+                 FoldedMatrices matrices = FoldedMatrices::kSameDtype);
 
 }  // namespace autoglm

@@ -40,6 +40,18 @@ struct State {
 
 using Scales = std::vector<at::Tensor>;  // of a candidate's folds
 
+struct Trial {
+  double exponent;
+  Scales scales;
+  State state;
+};
+
+Model with_cache_bits(Model model, const QuantizationOptions& options) {
+  if (options.kv_cache_bits > 0)
+    model.architecture.kv_cache_bits = static_cast<int>(options.kv_cache_bits);
+  return model;
+}
+
 class FoldChooser {
  public:
   FoldChooser(const Model& model, const BlockVisit& visit,
@@ -55,32 +67,37 @@ class FoldChooser {
       for (const std::string& name : site.names) site_of_[name] = site.site;
   }
 
-  FoldedBlock run(BlockFisher fisher, Json& notes);
+  FoldedBlock run(BlockFisher fisher, Json& notes) const;
 
  private:
-  static Model with_cache_bits(Model model,
-                               const QuantizationOptions& options) {
-    if (options.kv_cache_bits > 0)
-      model.architecture.kv_cache_bits =
-          static_cast<int>(options.kv_cache_bits);
-    return model;
-  }
   std::string full_name(const std::string& part) const {
     return fmt::format("layers.{}.{}", visit_.layer, part);
   }
   bool wants(const std::string& part) const {
     return rounder_.wants(full_name(part));
   }
+  bool is_of_use(const ScaleFold& fold) const {
+    return std::any_of(fold.readers.begin(), fold.readers.end(),
+                       [&](const std::string& part) { return wants(part); });
+  }
+  // Nothing but gains and biases would be rounded by any scales at all.
+  bool takes_any_scales(const ScaleFold& fold) const {
+    return fold.tensors.empty() &&
+           std::all_of(fold.readers.begin(), fold.readers.end(),
+                       [&](const std::string& part) { return wants(part); }) &&
+           (!fold.rows.defined() || wants(fold.producer));
+  }
 
   State start() const;
   State apply(State state, const Candidate& candidate,
               const Scales& scales) const;
   void round_part(State& state, const std::string& part) const;
-  Scales scales(const State& state, const Candidate& candidate,
-                double exponent) const;
+  at::Tensor scales(const State& state, const ScaleFold& fold,
+                    double exponent) const;
   at::Tensor greatest_weights(const State& state, const ScaleFold& fold) const;
-  double held_out_loss(const Block& block) const;
-  double choosing_loss(const Block& block) const;
+  Trial best_trial(const State& state, const Candidate& candidate) const;
+  double held_out_loss(const State& state) const;
+  double choosing_loss(const State& state) const;
 
   const Model model_;
   const BlockVisit& visit_;
@@ -91,16 +108,17 @@ class FoldChooser {
   std::map<std::string, Site> site_of_;
 };
 
-double FoldChooser::held_out_loss(const Block& block) const {
+double FoldChooser::held_out_loss(const State& state) const {
   const std::size_t batches = visit_.original_output.size();
-  return loss_.mean(block, first_judged(batches), batches);
+  return loss_.mean(state.rounded, first_judged(batches), batches);
 }
 
-double FoldChooser::choosing_loss(const Block& block) const {
+// Over as many of the fitting windows.
+double FoldChooser::choosing_loss(const State& state) const {
   const std::size_t end = first_judged(visit_.original_output.size());
   const std::size_t count = held_out_batches(visit_.original_output.size());
-  return end > count ? loss_.mean(block, end - count, end)
-                     : held_out_loss(block);
+  return end > count ? loss_.mean(state.rounded, end - count, end)
+                     : held_out_loss(state);
 }
 
 // As rtn would store it.
@@ -130,15 +148,18 @@ State FoldChooser::start() const {
 
 State FoldChooser::apply(State state, const Candidate& candidate,
                          const Scales& scales) const {
+  const auto same = [&](const std::string& name) {
+    *find_tensor(state.rounded, name) = *find_tensor(state.dense, name);
+  };
   for (std::size_t i = 0; i < scales.size(); ++i) {
     const ScaleFold& fold = candidate.folds[i];
-    state.dense = apply_fold(state.dense, fold, scales[i]);
+    state.dense =
+        apply_fold(state.dense, fold, scales[i],
+                   takes_any_scales(fold) ? FoldedMatrices::kFloat
+                                          : FoldedMatrices::kSameDtype);
     if (!fold.expert)
       state.most[fold.site] =
           state.most.at(fold.site) / fold.for_inputs(scales[i]);
-    const auto same = [&](const std::string& name) {
-      *find_tensor(state.rounded, name) = *find_tensor(state.dense, name);
-    };
     for (const std::string& name : fold.tensors) same(name);
     if (fold.rows.defined()) {
       round_part(state, fold.producer);
@@ -165,89 +186,77 @@ at::Tensor FoldChooser::greatest_weights(const State& state,
   return out;
 }
 
-Scales FoldChooser::scales(const State& state, const Candidate& candidate,
-                           double exponent) const {
-  const at::Tensor& some = state.most.begin()->second;
-  Scales out;
-  for (const ScaleFold& fold : candidate.folds) {
-    const bool any =
-        std::any_of(fold.readers.begin(), fold.readers.end(),
-                    [&](const std::string& part) { return wants(part); });
-    const ChannelSizes* sizes =
-        any ? sizes_.of(fold.site, fold.expert) : nullptr;
-    if (sizes == nullptr)
-      out.push_back(at::ones({fold.channels}, some.options()));
-    else if (smooth_)
-      out.push_back(fold_scales(
-          fold.greatest_of_inputs(sizes->most),
-          fold.greatest_of_inputs(greatest_weights(state, fold)), exponent));
-    else
-      out.push_back(
-          fold_scales(fold.mean_of_inputs(sizes->mean), {}, exponent));
-  }
-  return out;
+at::Tensor FoldChooser::scales(const State& state, const ScaleFold& fold,
+                               double exponent) const {
+  const ChannelSizes* sizes = sizes_.of(fold.site, fold.expert);
+  // An expert that was sent too few tokens, or is left as it is.
+  if (sizes == nullptr || !is_of_use(fold))
+    return at::ones({fold.channels}, state.most.begin()->second.options());
+  const at::Tensor out =
+      smooth_
+          ? fold_scales(fold.greatest_of_inputs(sizes->most),
+                        fold.greatest_of_inputs(greatest_weights(state, fold)),
+                        exponent)
+          : fold_scales(fold.mean_of_inputs(sizes->mean), {}, exponent);
+  return takes_any_scales(fold) ? out : at::exp2(at::log2(out).round());
 }
 
-// Errors at the outputs `rows` count in smaller or greater units now.
-void rescale(OutputMetric& metric, const at::Tensor& factor) {
-  std::int64_t first = 0;
-  for (at::Tensor& part : metric) {
+Trial FoldChooser::best_trial(const State& state,
+                              const Candidate& candidate) const {
+  std::optional<Trial> best;
+  double least = 0;
+  for (int tenths = 1; tenths <= 10; ++tenths) {
+    check_interrupted();
+    Trial trial = {tenths / 10.0, {}, {}};
+    for (const ScaleFold& fold : candidate.folds)
+      trial.scales.push_back(scales(state, fold, trial.exponent));
+    trial.state = apply(state, candidate, trial.scales);
+    const double loss = choosing_loss(trial.state);
+    if (best && !(loss < least)) continue;
+    least = loss;
+    best = std::move(trial);
+  }
+  return std::move(*best);
+}
+
+// Errors of what a fold made smaller cost more per unit.
+void rescale(BlockFisher& fisher, const ScaleFold& fold,
+             const at::Tensor& scales) {
+  const auto found = fisher.outputs.find(fold.producer);
+  if (!fold.rows.defined() || found == fisher.outputs.end()) return;
+  std::int64_t rows = 0, first = 0;
+  for (const at::Tensor& part : found->second) rows += part.size(0);
+  const at::Tensor factor =
+      at::ones({rows}, scales.options()).index_copy(0, fold.rows, scales);
+  for (at::Tensor& part : found->second) {
     const at::Tensor own = factor.narrow(0, first, part.size(0));
     first += part.size(0);
-    part = part * own.unsqueeze(1) * own.unsqueeze(0);
+    part = part * own.unsqueeze(1) * own;
   }
 }
 
-FoldedBlock FoldChooser::run(BlockFisher fisher, Json& notes) {
+FoldedBlock FoldChooser::run(BlockFisher fisher, Json& notes) const {
   State state = start();
-  double loss = held_out_loss(state.rounded);
+  double loss = held_out_loss(state);
   for (const Candidate& candidate :
        candidates(model_.architecture, visit_.original)) {
-    const bool any =
-        std::any_of(candidate.folds.begin(), candidate.folds.end(),
-                    [&](const ScaleFold& fold) {
-                      return std::any_of(
-                          fold.readers.begin(), fold.readers.end(),
-                          [&](const std::string& part) { return wants(part); });
-                    });
-    if (!any) continue;
-    double best_exponent = 0, least = 0;
-    std::optional<State> best;
-    Scales best_scales;
-    for (int tenths = 1; tenths <= 10; ++tenths) {
-      check_interrupted();
-      const double exponent = tenths / 10.0;
-      const Scales now = scales(state, candidate, exponent);
-      State trial = apply(state, candidate, now);
-      const double trial_loss = choosing_loss(trial.rounded);
-      if (best && !(trial_loss < least)) continue;
-      least = trial_loss;
-      best_exponent = exponent;
-      best = std::move(trial);
-      best_scales = now;
-    }
-    const double with = held_out_loss(best->rounded);
+    if (std::none_of(candidate.folds.begin(), candidate.folds.end(),
+                     [&](const ScaleFold& fold) { return is_of_use(fold); }))
+      continue;
+    Trial trial = best_trial(state, candidate);
+    const double with = held_out_loss(trial.state);
     const bool kept = with < loss;
     notes.push_back({{"layer", visit_.layer},
                      {"site", candidate.name},
                      {"kept", kept},
-                     {"exponent", best_exponent},
+                     {"exponent", trial.exponent},
                      {"loss_without", loss},
                      {"loss", with}});
     if (!kept) continue;
-    state = std::move(*best);
+    for (std::size_t i = 0; i < candidate.folds.size(); ++i)
+      rescale(fisher, candidate.folds[i], trial.scales[i]);
+    state = std::move(trial.state);
     loss = with;
-    for (std::size_t i = 0; i < candidate.folds.size(); ++i) {
-      const ScaleFold& fold = candidate.folds[i];
-      const auto found = fisher.outputs.find(fold.producer);
-      if (found == fisher.outputs.end() || !fold.rows.defined()) continue;
-      const at::Tensor& scales = best_scales[i];
-      Block block = state.dense;
-      rescale(found->second,
-              at::ones({rows(find_linear(block, fold.producer)->weight)},
-                       scales.options())
-                  .index_copy(0, fold.rows, scales));
-    }
   }
   return {std::move(state.dense), std::move(fisher)};
 }
@@ -264,7 +273,7 @@ at::Tensor fold_scales(const at::Tensor& inputs, const at::Tensor& columns,
   at::Tensor out = sizes(inputs) * exponent;
   if (columns.defined()) out = out - sizes(columns) * (1 - exponent);
   out = out - (out.max() + out.min()) / 2;
-  return at::exp2(out.round().clamp(-8, 8));
+  return at::exp2(out.clamp(-8, 8));
 }
 
 FoldedBlock choose_folds(const Model& model, const BlockVisit& visit,

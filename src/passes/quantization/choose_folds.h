@@ -5,10 +5,11 @@
 //   smoothquant  s = max |x|^a / max |w|^(1 - a)
 //
 // of each input x over the calibration data and its column w over the matrices
-// that are quantized. A product sqrt(least * greatest) of 1 keeps norm gains
-// where they are. s is rounded to powers of two: then norms, biases, routers
-// and matrices that stay in floating point change without a rounding error in
-// the dtype they have.
+// that are quantized; a product sqrt(least * greatest) of 1 keeps norm gains
+// where they are. Everything keeps the dtype it has: matrices are quantized
+// from their scaled values in fp32, columns make up for the rounding of gains.
+// Where a router, an indexer or a matrix that stays in floating point is scaled
+// too, s is rounded to powers of two, which change those without an error.
 //
 // For the exponent a some of the fitting windows decide, for the fold at all
 // the held-out ones: by what the block returns with every matrix rounded to the
@@ -24,12 +25,13 @@ namespace autoglm {
 
 /// What takes the place of the original block and of its Fisher information:
 /// the same function, with the outputs of some matrices in other units.
+/// Matrices that are quantized may be fp32.
 struct FoldedBlock {
   Block block;
   BlockFisher fisher;
 };
 
-/// Powers of two from 2^-8 to 2^8 (fp16 holds gains divided by more badly).
+/// From 2^-8 to 2^8 (fp16 holds gains divided by more badly).
 /// inputs, columns: [channels] fp32, not negative; columns undefined: without
 /// them. exponent: above 0, at most 1.
 at::Tensor fold_scales(const at::Tensor& inputs, const at::Tensor& columns,

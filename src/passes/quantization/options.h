@@ -81,10 +81,10 @@ struct QuantizationOptions {
           "data's; needs fp8, or 8 symmetric bits with one scale per row",
           Choices{"none", "dynamic", "static"});
     field("folds", folds,
-          "scale inputs down and the columns that read them up, in powers of "
-          "two, where norms or other matrices take the scales: awq, by the "
-          "mean size of inputs; smoothquant, by their greatest and the "
-          "weights'; only where what a block returns gains",
+          "scale inputs down and the columns that read them up, where a norm "
+          "or another matrix takes the scales: awq, by the mean size of "
+          "inputs; smoothquant, by the greatest of inputs and weights; kept "
+          "only where what a block returns gains on held-out windows",
           Choices{"none", "awq", "smoothquant"});
     field("kv_cache_bits", kv_cache_bits,
           "keep keys and values in 8 or 4 bits; 0: as the model has it",
