@@ -87,7 +87,7 @@ std::string against_text(const std::optional<SpeedRatio>& r) {
 }
 
 std::string table(const std::vector<Cell>& cells, const Subjects& subjects) {
-  const bool two = subjects.models.size() > 1;
+  const bool two = subjects.names.size() > 1;
   std::vector<std::string> header = {"model",  "phase",  "batch", "tokens",
                                      "median", "p90",    "p99",   "MB",
                                      "GB/s",   "of copy"};
@@ -136,16 +136,18 @@ std::string noise_text(const std::vector<Cell>& cells,
 void bench(const BenchOptions& options, const Session& session) {
   session.begin();
   const at::Device device = choose_device(session.device);
-  const Subjects subjects = open_subjects(options);
+  Subjects subjects = open_subjects(options);
   LatencyOptions where;
   where.device = device;
   where.dtype = options.dtype == "fp32" ? at::kFloat : at::kBFloat16;
-  if (options.profile) return bench_profile(options, subjects, where, session);
+  where.product =
+      options.exact ? QuantizedProduct::kExact : QuantizedProduct::kInteger;
+  if (options.profile)
+    return bench_profile(options, std::move(subjects), where, session);
   if (!options.table.empty())
     return bench_table(options, subjects, where, session);
-  std::vector<const Model*> pointers;
-  for (const Model& model : subjects.models) pointers.push_back(&model);
-  const LatencyLab lab(pointers, where.device, where.dtype);
+  const LatencyLab lab(std::move(subjects.models), where.device, where.dtype,
+                       where.product);
   std::vector<Cell> cells;
   for (const LatencyPoint& point : bench_points(options))
     cells.push_back(lab.measure(point));
@@ -248,6 +250,10 @@ void add_bench(CLI::App& app, Session& session) {
   command->add_option("--dtype", options->dtype, "compute type")
       ->check(CLI::IsMember({"fp32", "bf16"}))
       ->capture_default_str();
+  command->add_flag("--exact", options->exact,
+                    "products with quantized matrices leave activations as "
+                    "they are, as in measures of quality; without it they are "
+                    "rounded to 8 bits (CPU)");
   command->add_flag("--profile", options->profile,
                     "the time of each part of a step, in place of latencies");
   command

@@ -18,13 +18,13 @@ struct BenchOptions {
   std::string dtype = "fp32", phase = "both";
   Numbers prompts = {512}, batches = {1}, contexts;
   LatencyPoint point;
-  bool profile = false;
+  bool profile = false, exact = false;
   std::string table;  // file
   Numbers table_bits = {16, 8, 4, 3, 2};
   std::int64_t strategies = 10;
 };
 
-/// What is measured, by name.
+/// What is measured, by name; the models are moved to where they are.
 struct Subjects {
   std::vector<std::string> names;
   std::vector<Model> models;
@@ -34,7 +34,7 @@ struct Subjects {
 std::vector<LatencyPoint> bench_points(const BenchOptions& options);
 
 /// --profile: where the time of a step goes.
-void bench_profile(const BenchOptions& options, const Subjects& subjects,
+void bench_profile(const BenchOptions& options, Subjects subjects,
                    const LatencyOptions& where, const Session& session);
 
 /// --table: fills the table of part latencies for the first subject's

@@ -6,14 +6,14 @@
 
 namespace autoglm::cli {
 
-void bench_profile(const BenchOptions& options, const Subjects& subjects,
+void bench_profile(const BenchOptions& options, Subjects subjects,
                    const LatencyOptions& at, const Session& session) {
   LatencyOptions where = at;
   Json json = Json::array();
   std::string text;
   for (std::size_t i = 0; i < subjects.models.size(); ++i) {
-    const Model model =
-        to_compute(subjects.models[i], where.device, where.dtype);
+    const Model model = to_compute(std::move(subjects.models[i]), where.device,
+                                   where.dtype, where.product);
     for (const LatencyPoint& point : bench_points(options)) {
       static_cast<LatencyPoint&>(where) = point;
       for (const Profile& one : profile(model, where)) {

@@ -6,6 +6,7 @@
 #include "autoglm/core/text.h"
 #include "autoglm/core/version.h"
 #include "autoglm/eval/accelerator.h"
+#include "autoglm/kernels/integer_linear.h"
 #include "autoglm/kernels/packed_linear.h"
 #include "commands.h"
 #include "print.h"
@@ -45,6 +46,7 @@ void doctor(const Session& session) {
                      {"memory_bytes", memory},
                      {"instruction_sets", instruction_sets()},
                      {"low_bit_kernel", kernels::packed_linear_kernel()},
+                     {"integer_kernel", kernels::integer_linear_kernel()},
                      {"cuda", gpu}};
   if (session.json) return print_json(json);
   TextTable table({"what", "found"});
@@ -54,6 +56,7 @@ void doctor(const Session& session) {
   table.add_row({"memory", format_bytes(memory)});
   table.add_row({"instruction sets", instruction_sets()});
   table.add_row({"low-bit kernel", kernels::packed_linear_kernel()});
+  table.add_row({"integer kernel", kernels::integer_linear_kernel()});
   table.add_row({"CUDA", gpu});
   print(table.text());
 }

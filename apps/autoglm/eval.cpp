@@ -36,12 +36,14 @@ namespace {
 struct Options {
   std::string model, reference;
   TextOptions text;
+  bool integer = false;
 };
 
 void eval(const Options& options, const Session& session) {
   session.begin();
   EvaluateOptions evaluate_options;
   evaluate_options.device = choose_device(session.device);
+  if (options.integer) evaluate_options.product = QuantizedProduct::kInteger;
   const Model model = load_model(options.model);
   std::optional<Model> reference;
   if (!options.reference.empty()) reference = load_model(options.reference);
@@ -67,6 +69,10 @@ void add_eval(CLI::App& app, Session& session) {
       ->add_option("--reference", options->reference,
                    "the original checkpoint, for KL, top-1, retention")
       ->type_name("DIR");
+  command->add_flag("--integer", options->integer,
+                    "products with quantized matrices round activations to 8 "
+                    "bits, as generate and bench do (CPU); those of the "
+                    "reference do not");
   add_text_options(*command, options->text);
   command->callback([options, &session] { eval(*options, session); });
 }

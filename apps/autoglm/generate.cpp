@@ -18,18 +18,21 @@ struct Options {
   std::int64_t tokens = 64;
   double temperature = 0;
   std::uint64_t seed = 0;
+  bool exact = false;
 };
 
 void generate_text(const Options& options, const Session& session) {
   session.begin();
   const at::Device device = choose_device(session.device);
-  const Model model = load_model(options.model);
+  Model model = load_model(options.model);
   const Tokenizer tokenizer = load_tokenizer(model);
   const std::vector<TokenId> ids = tokenizer.prompt(options.prompt);
   if (ids.empty())
     fail(ErrorKind::kConfig,
          "--prompt is empty and this model has no prefix tokens to start from");
-  const Model compute = to_compute(model, device, at::kFloat);
+  const Model compute = to_compute(
+      std::move(model), device, at::kFloat,
+      options.exact ? QuantizedProduct::kExact : QuantizedProduct::kInteger);
 
   GenerateOptions generation;
   generation.max_tokens = options.tokens;
@@ -82,6 +85,9 @@ void add_generate(CLI::App& app, Session& session) {
       ->capture_default_str();
   command->add_option("--seed", options->seed, "for a temperature above 0")
       ->capture_default_str();
+  command->add_flag("--exact", options->exact,
+                    "products with quantized matrices leave activations as "
+                    "they are; without it they are rounded to 8 bits (CPU)");
   command->callback([options, &session] { generate_text(*options, session); });
 }
 

@@ -31,7 +31,8 @@ Scorecard evaluate(const Model& model, const TokenWindows& windows,
   if (windows.prefix.empty() && windows.length < 2)
     fail(ErrorKind::kConfig,
          "windows of one token predict nothing without prefix tokens");
-  const Model compute = to_compute(model, options.device, options.dtype);
+  const Model compute =
+      to_compute(model, options.device, options.dtype, options.product);
   std::optional<Model> reference;
   if (original != nullptr)
     reference = to_compute(*original, options.device, options.dtype);

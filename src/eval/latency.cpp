@@ -133,12 +133,15 @@ Latency describe_run(const Model& model, const LatencyPoint& point,
 
 }  // namespace
 
-LatencyLab::LatencyLab(const std::vector<const Model*>& models,
-                       at::Device device, at::ScalarType dtype)
-    : device_(device), dtype_(dtype), copy_bandwidth_(copy_bandwidth(device)) {
-  AUTOGLM_ENSURE(!models.empty());
-  for (const Model* model : models)
-    models_.push_back(to_compute(*model, device, dtype));
+LatencyLab::LatencyLab(std::vector<Model> models, at::Device device,
+                       at::ScalarType dtype, QuantizedProduct product)
+    : models_(std::move(models)),
+      device_(device),
+      dtype_(dtype),
+      copy_bandwidth_(copy_bandwidth(device)) {
+  AUTOGLM_ENSURE(!models_.empty());
+  for (Model& model : models_)
+    model = to_compute(std::move(model), device, dtype, product);
 }
 
 std::vector<Latency> LatencyLab::measure(const LatencyPoint& point) const {
@@ -183,7 +186,11 @@ std::vector<Latency> LatencyLab::measure(const LatencyPoint& point) const {
 
 std::vector<Latency> measure_latency(const std::vector<const Model*>& models,
                                      const LatencyOptions& options) {
-  return LatencyLab(models, options.device, options.dtype).measure(options);
+  std::vector<Model> copies;  // of handles
+  for (const Model* model : models) copies.push_back(*model);
+  return LatencyLab(std::move(copies), options.device, options.dtype,
+                    options.product)
+      .measure(options);
 }
 
 }  // namespace autoglm

@@ -32,10 +32,11 @@ std::string table_key(const Architecture& a, const LatencyOptions& where,
                       std::int64_t group_size) {
   return fmt::format(
       "{}, autoglm {}, {}, hidden {}, head size {}, {} after {} tokens, "
-      "batch {}, {}, groups of {}",
+      "batch {}, {}, groups of {}{}",
       device_key(where.device), version(), a.family->name, a.hidden,
       a.head_size, where.prefill ? "prefill" : "decode", where.prompt,
-      where.batch, where.dtype == at::kFloat ? "fp32" : "bf16", group_size);
+      where.batch, where.dtype == at::kFloat ? "fp32" : "bf16", group_size,
+      where.product == QuantizedProduct::kInteger ? ", integer products" : "");
 }
 
 Architecture with_widths(Architecture a,
@@ -150,7 +151,7 @@ double LatencyTable::measure_part(const LayerChoice& part) const {
     Architecture a = with_widths(architecture_, layers);
     a.vocabulary = 64;
     return to_compute(random_model(a, bits_of(layers), weights_), where_.device,
-                      where_.dtype);
+                      where_.dtype, where_.product);
   };
   const std::uint64_t one = footprint(model_of(1)).total().bytes;
   const auto copies = static_cast<std::size_t>(std::clamp<std::int64_t>(

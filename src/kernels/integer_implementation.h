@@ -22,10 +22,18 @@ struct RowTarget {
   std::int64_t stride, panel_rows;
 };
 
+/// Rows of x between two expansions of the same weights; a multiple of 12.
+constexpr int kStripRows = 516;
+/// Tiles that share a reading of x.
+constexpr int kBlockTiles = 8;
+/// Floats of scratch memory, aligned to 64 bytes, for more than 4 rows of x.
+constexpr int kScratch = kStripRows * kBlockTiles * kTileRows;
+
 struct IntegerImplementation {
   const char* name;
   void (*linear)(const InterleavedMatrix&, const RowsView&, float* y,
-                 std::int64_t tile_begin, std::int64_t tile_end);
+                 std::int64_t tile_begin, std::int64_t tile_end,
+                 float* scratch);
   /// x [in]; a null `given_step`: every span's own.
   void (*round_row)(const float* x, std::int64_t in, std::int64_t group_size,
                     const float* given_step, const RowTarget& to);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstring>
+#include <new>
 
 #include "kernels/integer_loops.h"
 
@@ -243,7 +244,14 @@ void integer_linear(const InterleavedMatrix& weight, const IntegerRows& x,
   const RowsView view = {x.values(),       x.steps(),      x.minus_sums(),
                          x.rows(),         x.panel_rows(), x.spans().quads(),
                          x.spans().count()};
-  chosen().load()->linear(weight, view, y, tile_begin, tile_end);
+  // Kept for the next product: 258 KB of each thread that computes.
+  static thread_local std::shared_ptr<std::uint8_t> scratch;
+  if (x.rows() > 4 && scratch == nullptr)
+    scratch = streamed_memory(kScratch * sizeof(float));
+  if (x.rows() > 4 && scratch == nullptr) throw std::bad_alloc();
+  chosen().load()->linear(
+      weight, view, y, tile_begin, tile_end,
+      static_cast<float*>(static_cast<void*>(scratch.get())));
 }
 
 const char* integer_linear_kernel() { return chosen().load()->name; }

@@ -31,8 +31,8 @@ namespace {
 // Far ahead: near the limit of what memory gives, answers take long.
 constexpr int kPrefetchBytes = 8192;
 constexpr int kChunkSpans = kChunkQuads;  // a span has a quad at least
-// Rows of x between two expansions of the same weights.
-constexpr int kStripRows = 516;  // a multiple of 12
+// Elements of x in whole numbers that the caches of one core hold well.
+constexpr std::int64_t kNearElements = 1 << 19;
 
 template <class Isa>
 inline typename Isa::Ints zeros_at(const InterleavedMatrix& w,
@@ -135,15 +135,23 @@ void linear_few(const InterleavedMatrix& w, const RowsView& x, float* y,
   }
 }
 
-// Spans of some tiles, expanded.
+// Consecutive spans of all rows, and what a set of tiles holds in them.
 template <class Isa>
 struct Chunk {
+  std::int64_t first_span = 0, first_quad = 0;
+  int spans = 0, all_quads = 0;
+  int quads[kChunkSpans];
+  std::int64_t groups[kChunkSpans];
+
   alignas(64) std::uint8_t codes[Isa::kTiles][kChunkQuads * kVectorBytes];
   alignas(64) float scales[kChunkSpans][Isa::kTiles][kTileRows];
   alignas(64) std::int32_t zeros[kChunkSpans][Isa::kTiles][kTileRows];
-  int quads[kChunkSpans];
-  int spans = 0, all_quads = 0;
-  std::int64_t first_span = 0, first_quad = 0;
+
+  void advance() {
+    first_span += spans;
+    first_quad += all_quads;
+    spans = all_quads = 0;
+  }
 };
 
 // Adds the products of a quad of all tiles, expanded, with `Tokens` rows of x.
@@ -234,71 +242,105 @@ void multiply_panels(const Chunk<Isa>& chunk, const RowsView& x,
     }
 }
 
-// Many rows of x: some spans of some tiles are expanded to bytes, multiplied
-// with every row, and so on.
+// A tile on its way through its spans.
+struct TileWalk {
+  std::int64_t index;
+  const std::uint8_t* codes;  // of the next span
+};
+
+// Expands the chunk's spans of a set of tiles.
+template <class Isa, int Bits>
+void expand_chunk(const InterleavedMatrix& w, std::int64_t ahead,
+                  TileWalk* tiles, Chunk<Isa>& chunk) {
+  const std::int64_t groups = w.groups();
+  for (int t = 0; t < Isa::kTiles; ++t) {
+    std::uint8_t* to = chunk.codes[t];
+    for (int s = 0; s < chunk.spans; ++s) {
+      tiles[t].codes =
+          expand_span<Isa, Bits>(tiles[t].codes, chunk.quads[s], to);
+      to += chunk.quads[s] * kVectorBytes;
+      const std::int64_t at =
+          (tiles[t].index * groups + chunk.groups[s]) * kTileRows;
+      prefetch_scales<Isa>(w, at + ahead * groups * kTileRows);
+      Isa::store_floats(chunk.scales[s][t],
+                        Isa::load_scales(w.scales, w.scale_type, at));
+      Isa::store_ints(chunk.zeros[s][t], zeros_at<Isa>(w, at));
+    }
+  }
+}
+
+// Panels [begin, end) of x times `sets` sets of tiles from `tile` on. A chunk
+// of x is multiplied with all sets before the next is read.
+template <class Isa, int Bits>
+void linear_block(const InterleavedMatrix& w, const RowsView& x,
+                  std::int64_t begin, std::int64_t end, std::int64_t tile,
+                  std::int64_t tile_end, int sets, float* sums) {
+  constexpr int kTiles = Isa::kTiles;
+  const std::int64_t bytes = tile_bytes(w.in, w.group_size, Bits);
+  const std::int64_t set_sums =
+      (end - begin) * x.panel_rows * kTiles * kTileRows;
+  TileWalk walks[kBlockTiles];
+  for (int t = 0; t < sets * kTiles; ++t) {
+    // Behind the last tile comes that one again.
+    walks[t].index = tile + t < tile_end ? tile + t : tile_end - 1;
+    walks[t].codes = w.codes + walks[t].index * bytes;
+  }
+  for (std::int64_t i = 0; i < sets * set_sums; ++i) sums[i] = 0;
+  Chunk<Isa> chunk;
+  const auto flush = [&] {
+    for (int set = 0; set < sets; ++set) {
+      expand_chunk<Isa, Bits>(w, sets * kTiles, walks + set * kTiles, chunk);
+      multiply_panels<Isa, Bits == 8>(chunk, x, begin, end,
+                                      sums + set * set_sums);
+    }
+    chunk.advance();
+  };
+  for_each_span(w.in, w.group_size,
+                [&](std::int64_t, std::int64_t group, int quads) {
+                  if (chunk.all_quads + quads > kChunkQuads) flush();
+                  chunk.groups[chunk.spans] = group;
+                  chunk.quads[chunk.spans++] = quads;
+                  chunk.all_quads += quads;
+                });
+  flush();
+}
+
+// Many rows of x: spans of a few tiles are expanded to bytes, multiplied with
+// up to kStripRows rows, and so on.
 template <class Isa, int Bits>
 void linear_many(const InterleavedMatrix& w, const RowsView& x, float* y,
-                 std::int64_t tile_begin, std::int64_t tile_end) {
-  constexpr int kTiles = Isa::kTiles;
-  constexpr int kRow = kTiles * kTileRows;
-  const std::int64_t bytes = tile_bytes(w.in, w.group_size, Bits);
-  const std::int64_t groups = w.groups();
+                 std::int64_t tile_begin, std::int64_t tile_end,
+                 float* scratch) {
+  constexpr int kTiles = Isa::kTiles, kRow = kTiles * kTileRows;
   const std::int64_t panels = (x.rows + x.panel_rows - 1) / x.panel_rows;
   const std::int64_t most = kStripRows / x.panel_rows;
   const std::int64_t strips = (panels + most - 1) / most;
   const std::int64_t strip = (panels + strips - 1) / strips;
-  Chunk<Isa> chunk;
-  alignas(64) float sums[kStripRows * kRow];
+  // Several sets share a reading of x where it does not fit near caches.
+  const int sets = x.rows * w.in > kNearElements ? kBlockTiles / kTiles : 1;
   for (std::int64_t begin = 0; begin < panels; begin += strip) {
     const std::int64_t end = begin + strip < panels ? begin + strip : panels;
     const std::int64_t first_row = begin * x.panel_rows;
     const std::int64_t last_row =
         end * x.panel_rows < x.rows ? end * x.panel_rows : x.rows;
-    for (std::int64_t tile = tile_begin; tile < tile_end; tile += kTiles) {
-      for (std::int64_t i = 0; i < (end - begin) * x.panel_rows * kRow; ++i)
-        sums[i] = 0;
-      const std::uint8_t* codes[kTiles];
-      std::int64_t index[kTiles];  // behind the last tile, that one again
-      for (int t = 0; t < kTiles; ++t) {
-        index[t] = tile + t < tile_end ? tile + t : tile_end - 1;
-        codes[t] = w.codes + index[t] * bytes;
+    const std::int64_t set_sums = (end - begin) * x.panel_rows * kRow;
+    for (std::int64_t tile = tile_begin; tile < tile_end;
+         tile += sets * kTiles) {
+      linear_block<Isa, Bits>(w, x, begin, end, tile, tile_end, sets, scratch);
+      for (int t = 0; t < sets * kTiles && tile + t < tile_end; ++t) {
+        const float* sums =
+            scratch + t / kTiles * set_sums + t % kTiles * kTileRows;
+        for (std::int64_t m = first_row; m < last_row; ++m)
+          store_rows(w, tile + t, sums + (m - first_row) * kRow, y + m * w.out);
       }
-      const auto flush = [&] {
-        multiply_panels<Isa, Bits == 8>(chunk, x, begin, end, sums);
-        chunk.first_span += chunk.spans;
-        chunk.first_quad += chunk.all_quads;
-        chunk.spans = chunk.all_quads = 0;
-      };
-      chunk.first_span = chunk.first_quad = 0;
-      for_each_span(
-          w.in, w.group_size, [&](std::int64_t, std::int64_t group, int quads) {
-            if (chunk.all_quads + quads > kChunkQuads) flush();
-            for (int t = 0; t < kTiles; ++t) {
-              codes[t] = expand_span<Isa, Bits>(
-                  codes[t], quads,
-                  chunk.codes[t] + chunk.all_quads * kVectorBytes);
-              const std::int64_t at = (index[t] * groups + group) * kTileRows;
-              prefetch_scales<Isa>(w, at + kTiles * groups * kTileRows);
-              Isa::store_floats(chunk.scales[chunk.spans][t],
-                                Isa::load_scales(w.scales, w.scale_type, at));
-              Isa::store_ints(chunk.zeros[chunk.spans][t],
-                              zeros_at<Isa>(w, at));
-            }
-            chunk.quads[chunk.spans++] = quads;
-            chunk.all_quads += quads;
-          });
-      flush();
-      for (std::int64_t m = first_row; m < last_row; ++m)
-        for (int t = 0; t < kTiles && tile + t < tile_end; ++t)
-          store_rows(w, tile + t, sums + (m - first_row) * kRow + t * kTileRows,
-                     y + m * w.out);
     }
   }
 }
 
 template <class Isa, int Bits>
 void linear_of_width(const InterleavedMatrix& w, const RowsView& x, float* y,
-                     std::int64_t tile_begin, std::int64_t tile_end) {
+                     std::int64_t tile_begin, std::int64_t tile_end,
+                     float* scratch) {
   switch (x.rows) {
     case 1:
       return linear_few<Isa, Bits, 1>(w, x, y, tile_begin, tile_end);
@@ -309,28 +351,28 @@ void linear_of_width(const InterleavedMatrix& w, const RowsView& x, float* y,
     case 4:
       return linear_few<Isa, Bits, 4>(w, x, y, tile_begin, tile_end);
     default:
-      return linear_many<Isa, Bits>(w, x, y, tile_begin, tile_end);
+      return linear_many<Isa, Bits>(w, x, y, tile_begin, tile_end, scratch);
   }
 }
 
 template <class Isa>
 void integer_linear_any(const InterleavedMatrix& w, const RowsView& x, float* y,
-                        std::int64_t begin, std::int64_t end) {
+                        std::int64_t begin, std::int64_t end, float* scratch) {
   switch (w.bits) {
     case 2:
-      return linear_of_width<Isa, 2>(w, x, y, begin, end);
+      return linear_of_width<Isa, 2>(w, x, y, begin, end, scratch);
     case 3:
-      return linear_of_width<Isa, 3>(w, x, y, begin, end);
+      return linear_of_width<Isa, 3>(w, x, y, begin, end, scratch);
     case 4:
-      return linear_of_width<Isa, 4>(w, x, y, begin, end);
+      return linear_of_width<Isa, 4>(w, x, y, begin, end, scratch);
     case 5:
-      return linear_of_width<Isa, 5>(w, x, y, begin, end);
+      return linear_of_width<Isa, 5>(w, x, y, begin, end, scratch);
     case 6:
-      return linear_of_width<Isa, 6>(w, x, y, begin, end);
+      return linear_of_width<Isa, 6>(w, x, y, begin, end, scratch);
     case 7:
-      return linear_of_width<Isa, 7>(w, x, y, begin, end);
+      return linear_of_width<Isa, 7>(w, x, y, begin, end, scratch);
     default:
-      return linear_of_width<Isa, 8>(w, x, y, begin, end);
+      return linear_of_width<Isa, 8>(w, x, y, begin, end, scratch);
   }
 }
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <type_traits>
 #include <vector>
 
 #include "kernels/interleaved_layout.h"
@@ -17,27 +18,52 @@ std::size_t scale_bytes(ScaleType type) {
   return type == ScaleType::kFloat32 ? 4 : 2;
 }
 
+// Calls body(std::integral_constant) with the bits, so that what depends on
+// them is known to the compiler.
+template <class Body>
+void with_bits(int bits, Body&& body) {
+  switch (bits) {
+    case 2:
+      return body(std::integral_constant<int, 2>());
+    case 3:
+      return body(std::integral_constant<int, 3>());
+    case 4:
+      return body(std::integral_constant<int, 4>());
+    case 5:
+      return body(std::integral_constant<int, 5>());
+    case 6:
+      return body(std::integral_constant<int, 6>());
+    case 7:
+      return body(std::integral_constant<int, 7>());
+    default:
+      return body(std::integral_constant<int, 8>());
+  }
+}
+
 // Elements k..k+3 of a packed row, one per byte; those behind `in` are 0.
 // 4 codes start at a half byte at least, so they lie within 5 bytes.
-std::uint32_t packed_quad(const std::uint8_t* row, std::int64_t row_bytes,
-                          std::int64_t in, std::int64_t k, int bits) {
+inline std::uint32_t packed_quad(const std::uint8_t* row,
+                                 std::int64_t row_bytes, std::int64_t in,
+                                 std::int64_t k, int bits) {
   const std::int64_t bit = k * bits, first = bit >> 3;
   std::uint64_t window = 0;
-  std::memcpy(&window, row + first,
-              static_cast<std::size_t>(
-                  std::min<std::int64_t>(sizeof window, row_bytes - first)));
+  if (first + 8 <= row_bytes)
+    std::memcpy(&window, row + first, 8);
+  else
+    std::memcpy(&window, row + first,
+                static_cast<std::size_t>(row_bytes - first));
   window >>= bit & 7;
   const std::uint64_t mask = (1u << bits) - 1;
   std::uint32_t quad = 0;
-  const int count = static_cast<int>(std::min<std::int64_t>(4, in - k));
-  for (int i = 0; i < count; ++i)
+  for (int i = 0; i < 4; ++i)
     quad |= static_cast<std::uint32_t>(window >> (i * bits) & mask) << 8 * i;
+  if (in - k < 4) quad &= (1u << 8 * (in - k)) - 1;  // what pads the row
   return quad;
 }
 
 // Adds row r's quad j to a unit that has `quads` of them and starts as zeros.
-void put_quad(std::uint8_t* unit, int quads, int j, std::int64_t r, int bits,
-              std::uint32_t quad) {
+inline void put_quad(std::uint8_t* unit, int quads, int j, std::int64_t r,
+                     int bits, std::uint32_t quad) {
   const auto add = [&](std::int64_t vector, std::uint32_t part) {
     std::uint8_t* at = unit + vector * kVectorBytes + 4 * r;
     std::uint32_t old;
@@ -59,8 +85,8 @@ void put_quad(std::uint8_t* unit, int quads, int j, std::int64_t r, int bits,
   }
 }
 
-std::uint32_t get_quad(const std::uint8_t* unit, int quads, int j,
-                       std::int64_t r, int bits) {
+inline std::uint32_t get_quad(const std::uint8_t* unit, int quads, int j,
+                              std::int64_t r, int bits) {
   const auto at = [&](std::int64_t vector) {
     std::uint32_t value;
     std::memcpy(&value, unit + vector * kVectorBytes + 4 * r, sizeof value);
@@ -96,6 +122,18 @@ void for_each_quad(std::int64_t in, std::int64_t group_size, int bits,
   });
 }
 
+// Adds a packed row to a tile as its row r.
+template <int Bits>
+void interleave_row(const PackedMatrix& from, const std::uint8_t* row,
+                    std::int64_t r, std::uint8_t* tile) {
+  const std::int64_t row_bytes = from.words() * 4;
+  for_each_quad(from.in, from.group_size, Bits, tile,
+                [&](std::int64_t k, std::uint8_t* unit, int quads, int j) {
+                  put_quad(unit, quads, j, r, Bits,
+                           packed_quad(row, row_bytes, from.in, k, Bits));
+                });
+}
+
 }  // namespace
 
 bool can_interleave(std::int64_t in, std::int64_t group_size) {
@@ -124,13 +162,9 @@ void interleave(const PackedMatrix& from, std::uint8_t* codes, void* scales,
       const std::int64_t o = tile * kTileRows + r;
       const bool there = o < from.out;
       if (there)
-        for_each_quad(
-            from.in, from.group_size, from.bits, target,
-            [&](std::int64_t k, std::uint8_t* unit, int quads, int j) {
-              put_quad(unit, quads, j, r, from.bits,
-                       packed_quad(rows + o * row_bytes, row_bytes, from.in, k,
-                                   from.bits));
-            });
+        with_bits(from.bits, [&](auto bits) {
+          interleave_row<bits>(from, rows + o * row_bytes, r, target);
+        });
       for (std::int64_t g = 0; g < groups; ++g) {
         const auto at =
             static_cast<std::size_t>((tile * groups + g) * kTileRows + r);
@@ -153,14 +187,16 @@ void interleaved_codes(const InterleavedMatrix& w, std::int64_t row,
   const std::int64_t bytes = tile_bytes(w.in, w.group_size, w.bits);
   // Only read below; the walk is shared with the writer.
   auto* tile = const_cast<std::uint8_t*>(w.codes) + row / kTileRows * bytes;
-  for_each_quad(w.in, w.group_size, w.bits, tile,
-                [&](std::int64_t k, std::uint8_t* unit, int quads, int j) {
-                  const std::uint32_t quad =
-                      get_quad(unit, quads, j, row % kTileRows, w.bits);
-                  std::memcpy(codes + k, &quad,
-                              static_cast<std::size_t>(
-                                  std::min<std::int64_t>(4, w.in - k)));
-                });
+  with_bits(w.bits, [&](auto bits) {
+    for_each_quad(w.in, w.group_size, bits, tile,
+                  [&](std::int64_t k, std::uint8_t* unit, int quads, int j) {
+                    const std::uint32_t quad =
+                        get_quad(unit, quads, j, row % kTileRows, bits);
+                    std::memcpy(codes + k, &quad,
+                                static_cast<std::size_t>(
+                                    std::min<std::int64_t>(4, w.in - k)));
+                  });
+  });
 }
 
 void interleaved_row(const InterleavedMatrix& w, std::int64_t row, float* out) {

@@ -6,7 +6,9 @@
 #include <functional>
 
 #include "autoglm/core/error.h"
+#include "autoglm/model/model.h"
 #include "model/dequantize.h"
+#include "model/integer_product.h"
 
 namespace autoglm {
 namespace {
@@ -21,12 +23,13 @@ constexpr std::int64_t kChunkElements = 1 << 24;
 // Sums of products of two int8 numbers stay below 2^31 up to this many.
 constexpr std::int64_t kInt8Inputs = 1 << 17;
 
-enum class Product { kDense, kPacked, kInt8, kDequantize };
+enum class Product { kDense, kPacked, kInt8, kInteger, kDequantize };
 
 Product product_for(const Weight& weight, std::int64_t rows) {
   if (std::holds_alternative<DenseWeight>(weight)) return Product::kDense;
   const auto* w = std::get_if<QuantizedWeight>(&weight);
   if (w == nullptr || !w->codes.is_cpu()) return Product::kDequantize;
+  if (w->interleaved) return Product::kInteger;
   if (rows <= kPackedRows) return Product::kPacked;
   // Without VNNI libtorch multiplies int8 in a plain loop.
   const bool int8 = w->activations.quantized && w->in <= kInt8Inputs &&
@@ -130,8 +133,32 @@ at::Tensor int8_apply(const RoundedVectors& x, const QuantizedWeight& w) {
   return y.view(shape) * x.steps;
 }
 
+const char* integer_kernel() {
+  const std::string_view isa = kernels::integer_linear_kernel();
+  return isa == "avx512vnni" ? "integer avx512vnni"
+         : isa == "avxvnni"  ? "integer avxvnni"
+         : isa == "avx2"     ? "integer avx2"
+                             : "integer scalar";
+}
+
 at::Tensor matching(const at::Tensor& tensor, at::ScalarType dtype) {
   return tensor.defined() ? tensor.to(dtype) : tensor;
+}
+
+// One for all tokens [out], or one per token.
+at::Tensor with_bias(const at::Tensor& y, const at::Tensor& bias) {
+  if (!bias.defined()) return y;
+  return bias.dim() > 1 ? y + bias.view_as(y) : y + bias;
+}
+
+bool needs_gradient(const at::Tensor& x) {
+  return at::GradMode::is_enabled() && x.requires_grad();
+}
+
+// Null pointer where x is not rounded by the product.
+const QuantizedWeight* interleaved_weight(const Linear& linear) {
+  const auto* w = std::get_if<QuantizedWeight>(&linear.weight);
+  return w != nullptr && w->interleaved ? w : nullptr;
 }
 
 }  // namespace
@@ -139,10 +166,8 @@ at::Tensor matching(const at::Tensor& tensor, at::ScalarType dtype) {
 at::Tensor apply_linear(const at::Tensor& x, const Weight& weight,
                         const at::Tensor& bias) {
   const at::Tensor own_bias = matching(bias, x.scalar_type());
-  if (own_bias.defined() && own_bias.dim() > 1) {
-    const at::Tensor y = apply_linear(x, weight, {});
-    return y + own_bias.view_as(y);
-  }
+  if (own_bias.defined() && own_bias.dim() > 1)
+    return with_bias(apply_linear(x, weight, {}), own_bias);
   if (const auto* dense = std::get_if<DenseWeight>(&weight)) {
     const at::Tensor& value = dense->value;
     if (value.scalar_type() == x.scalar_type() || value.is_meta())
@@ -153,16 +178,17 @@ at::Tensor apply_linear(const at::Tensor& x, const Weight& weight,
           return value.narrow(0, begin, end - begin).to(x.scalar_type());
         });
   }
-  const bool needs_gradient = at::GradMode::is_enabled() && x.requires_grad();
   const std::int64_t count =
       x.numel() / std::max<std::int64_t>(1, columns(weight));
   const Product product =
-      needs_gradient ? Product::kDequantize : product_for(weight, count);
+      needs_gradient(x) ? Product::kDequantize : product_for(weight, count);
   const ActivationScheme scheme = activations(weight);
   if (!scheme.quantized && product == Product::kDequantize)
     return dequantized_apply(x, weight, own_bias);
   at::Tensor y;
-  if (!scheme.quantized) {
+  if (product == Product::kInteger) {
+    y = integer_products(x, {&std::get<QuantizedWeight>(weight)})[0];
+  } else if (!scheme.quantized) {
     y = packed_apply(x, std::get<QuantizedWeight>(weight));
   } else {
     const auto* w = std::get_if<QuantizedWeight>(&weight);
@@ -175,7 +201,28 @@ at::Tensor apply_linear(const at::Tensor& x, const Weight& weight,
       y = dequantized_apply(vectors.values * vectors.steps, weight, {});
     y = y.to(x.scalar_type());
   }
-  return own_bias.defined() ? y + own_bias : y;
+  return with_bias(y, own_bias);
+}
+
+std::vector<at::Tensor> apply_linears(
+    const at::Tensor& x, const std::vector<const Linear*>& linears) {
+  std::vector<const QuantizedWeight*> weights;
+  for (const Linear* linear : linears) {
+    const QuantizedWeight* w = interleaved_weight(*linear);
+    if (w == nullptr || !round_alike(*w, weights.empty() ? *w : *weights[0]))
+      break;
+    weights.push_back(w);
+  }
+  std::vector<at::Tensor> out;
+  if (weights.size() < linears.size() || needs_gradient(x)) {
+    for (const Linear* linear : linears)
+      out.push_back(apply_linear(x, linear->weight, linear->bias));
+    return out;
+  }
+  out = integer_products(x, weights);
+  for (std::size_t i = 0; i < out.size(); ++i)
+    out[i] = with_bias(out[i], matching(linears[i]->bias, x.scalar_type()));
+  return out;
 }
 
 const char* linear_kernel(const Weight& weight, std::int64_t rows) {
@@ -186,6 +233,8 @@ const char* linear_kernel(const Weight& weight, std::int64_t rows) {
       return "int8 gemm";
     case Product::kDequantize:
       return "dequantize + gemm";
+    case Product::kInteger:
+      return integer_kernel();
     case Product::kPacked:
       break;
   }

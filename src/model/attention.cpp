@@ -77,10 +77,12 @@ struct Heads {
 Heads grouped_heads(const Architecture& a, const Attention& attention,
                     const at::Tensor& x) {
   const std::int64_t size = a.head_size;
-  if (!attention.query_key_value.present())
-    return {split_heads(apply(attention.query, x), size),
-            split_heads(apply(attention.key, x), size),
-            split_heads(apply(attention.value, x), size)};
+  if (!attention.query_key_value.present()) {
+    const std::vector<at::Tensor> all =
+        apply_linears(x, {&attention.query, &attention.key, &attention.value});
+    return {split_heads(all[0], size), split_heads(all[1], size),
+            split_heads(all[2], size)};
+  }
   const at::Tensor all = apply(attention.query_key_value, x);
   if (a.qkv == QkvLayout::kPerHead) {
     const at::Tensor parts = split_heads(all, 3 * size);
@@ -117,11 +119,13 @@ struct LatentVectors {
 LatentVectors latent_vectors(const Architecture& a, const Attention& attention,
                              const at::Tensor& x) {
   const LatentSizes& sizes = a.latent;
-  const at::Tensor both = apply(attention.key_value_a, x);
+  std::vector<const Linear*> readers = {&attention.key_value_a};
+  if (attention.query_a.present()) readers.push_back(&attention.query_a);
+  const std::vector<at::Tensor> read = apply_linears(x, readers);
+  const at::Tensor& both = read[0];
   LatentVectors out;
-  out.query = attention.query_a.present()
-                  ? apply_norm(attention.query_a_norm,
-                               apply(attention.query_a, x), kLatentEpsilon)
+  out.query = readers.size() > 1
+                  ? apply_norm(attention.query_a_norm, read[1], kLatentEpsilon)
                   : x;
   out.key_value = apply_norm(attention.key_value_a_norm,
                              both.narrow(-1, 0, sizes.kv_rank), kLatentEpsilon);

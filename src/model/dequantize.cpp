@@ -5,6 +5,7 @@
 #include <array>
 
 #include "autoglm/core/error.h"
+#include "model/integer_product.h"
 
 namespace autoglm {
 namespace {
@@ -43,22 +44,25 @@ const std::array<float, 256>& float8_table() {
 
 }  // namespace
 
+kernels::ScaleType scale_type(const QuantizedWeight& w) {
+  switch (w.scales.scalar_type()) {
+    case at::kBFloat16:
+      return kernels::ScaleType::kBFloat16;
+    case at::kHalf:
+      return kernels::ScaleType::kFloat16;
+    default:
+      AUTOGLM_ENSURE(w.scales.scalar_type() == at::kFloat);
+      return kernels::ScaleType::kFloat32;
+  }
+}
+
 kernels::PackedMatrix packed_view(const QuantizedWeight& w) {
+  AUTOGLM_ENSURE(!w.interleaved);
   kernels::PackedMatrix view;
   view.codes = reinterpret_cast<const std::uint32_t*>(
       w.codes.const_data_ptr<std::int32_t>());
   view.scales = w.scales.const_data_ptr();
-  switch (w.scales.scalar_type()) {
-    case at::kBFloat16:
-      view.scale_type = kernels::ScaleType::kBFloat16;
-      break;
-    case at::kHalf:
-      view.scale_type = kernels::ScaleType::kFloat16;
-      break;
-    default:
-      AUTOGLM_ENSURE(w.scales.scalar_type() == at::kFloat);
-      view.scale_type = kernels::ScaleType::kFloat32;
-  }
+  view.scale_type = scale_type(w);
   view.zeros =
       w.zeros.defined() ? w.zeros.const_data_ptr<std::uint8_t>() : nullptr;
   view.out = w.out;
@@ -73,6 +77,7 @@ at::Tensor dequantize_rows(const QuantizedWeight& w, std::int64_t begin,
   const std::int64_t count = end - begin;
   if (w.codes.is_meta())
     return at::empty({count, w.in}, at::TensorOptions(dtype).device(at::kMeta));
+  if (w.interleaved) return interleaved_rows(w, at::arange(begin, end), dtype);
   if (w.codes.is_cpu()) {
     at::Tensor out = at::empty({count, w.in}, at::kFloat);
     const kernels::PackedMatrix view = packed_view(w);

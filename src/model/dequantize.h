@@ -12,7 +12,7 @@ namespace autoglm {
 
 constexpr double kFloat8Max = 448;  // the largest e4m3 number
 
-/// Rows [begin, end) in `dtype`: [end - begin, in].
+/// Rows [begin, end) in `dtype`: [end - begin, in]. Of interleaved weights too.
 at::Tensor dequantize_rows(const QuantizedWeight& weight, std::int64_t begin,
                            std::int64_t end, at::ScalarType dtype);
 at::Tensor dequantize_rows(const Float8Weight& weight, std::int64_t begin,
@@ -22,7 +22,10 @@ at::Tensor dequantize_rows(const Float8Weight& weight, std::int64_t begin,
 /// a conversion by libtorch.
 at::Tensor float8_values(const at::Tensor& values);
 
-/// What the kernels read; points into the weight's tensors, on the CPU.
+kernels::ScaleType scale_type(const QuantizedWeight& weight);
+
+/// What the kernels read; points into the tensors of a packed weight, on the
+/// CPU.
 kernels::PackedMatrix packed_view(const QuantizedWeight& weight);
 
 }  // namespace autoglm

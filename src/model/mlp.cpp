@@ -36,8 +36,10 @@ at::Tensor mlp_values(const Architecture& a, const Mlp& mlp,
     const at::Tensor both = apply(mlp.gate_up, x);
     return at::silu(both.narrow(-1, 0, ffn)) * both.narrow(-1, ffn, ffn);
   }
-  if (mlp.gate.present())
-    return at::silu(apply(mlp.gate, x)) * apply(mlp.up, x);
+  if (mlp.gate.present()) {
+    const std::vector<at::Tensor> both = apply_linears(x, {&mlp.gate, &mlp.up});
+    return at::silu(both[0]) * both[1];
+  }
   return at::gelu(apply(mlp.up, x),
                   a.family->mlp == MlpKind::kGeluTanh ? "tanh" : "none");
 }

@@ -1,5 +1,7 @@
 #include "autoglm/model/model.h"
 
+#include <utility>
+
 #include "autoglm/core/error.h"
 #include "autoglm/model/block_parts.h"
 
@@ -15,33 +17,40 @@ at::Tensor convert(const at::Tensor& tensor, at::Device device, Dtype dtype) {
   return tensor.to(device, *dtype);
 }
 
-Weight convert(const Weight& weight, at::Device device, Dtype dtype) {
-  if (const auto* dense = std::get_if<DenseWeight>(&weight))
-    return DenseWeight{convert(dense->value, device, dtype)};
-  return to_device(weight, device);
+void convert(Weight& weight, at::Device device, Dtype dtype,
+             QuantizedProduct product) {
+  if (auto* dense = std::get_if<DenseWeight>(&weight))
+    dense->value = convert(dense->value, device, dtype);
+  else
+    weight = to_device(weight, device);
+  if (product == QuantizedProduct::kInteger) weight = interleaved(weight);
 }
 
-Linear convert(const Linear& linear, at::Device device, Dtype dtype) {
-  return {convert(linear.weight, device, dtype),
-          convert(linear.bias, device, dtype)};
+void convert(Linear& linear, at::Device device, Dtype dtype,
+             QuantizedProduct product) {
+  convert(linear.weight, device, dtype, product);
+  linear.bias = convert(linear.bias, device, dtype);
 }
 
-Model convert(Model model, at::Device device, Dtype dtype) {
+Model convert(Model model, at::Device device, Dtype dtype,
+              QuantizedProduct product) {
   const auto linear = [&](const std::string&, Linear& part) {
-    part = convert(part, device, dtype);
+    convert(part, device, dtype, product);
   };
   const auto tensor = [&](const std::string& name, at::Tensor& part) {
     // A choice of experts hangs on small differences.
     const bool exact = name.starts_with("mlp.router.") && dtype;
     part = convert(part, device, exact ? Dtype(at::kFloat) : dtype);
   };
-  model.embedding = convert(model.embedding, device, dtype);
+  // Of an embedding that is no head single rows are read.
+  convert(model.embedding, device, dtype,
+          model.head ? QuantizedProduct::kExact : product);
   model.positions = convert(model.positions, device, dtype);
   model.block_positions = convert(model.block_positions, device, dtype);
   for (Block& block : model.blocks) visit_block(block, linear, tensor);
   model.final_norm.gain = convert(model.final_norm.gain, device, dtype);
   model.final_norm.bias = convert(model.final_norm.bias, device, dtype);
-  if (model.head) model.head = convert(*model.head, device, dtype);
+  if (model.head) convert(*model.head, device, dtype, product);
   return model;
 }
 
@@ -88,12 +97,13 @@ const Weight& head_weight(const Model& model) {
   return model.head ? model.head->weight : model.embedding;
 }
 
-Model to_compute(const Model& model, at::Device device, at::ScalarType dtype) {
-  return convert(model, device, dtype);
+Model to_compute(Model model, at::Device device, at::ScalarType dtype,
+                 QuantizedProduct product) {
+  return convert(std::move(model), device, dtype, product);
 }
 
 Model to_device(const Model& model, at::Device device) {
-  return convert(model, device, std::nullopt);
+  return convert(model, device, std::nullopt, QuantizedProduct::kExact);
 }
 
 }  // namespace autoglm

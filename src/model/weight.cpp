@@ -4,6 +4,7 @@
 #include "autoglm/core/text.h"
 #include "autoglm/kernels/packed_linear.h"
 #include "model/dequantize.h"
+#include "model/integer_product.h"
 
 namespace autoglm {
 namespace {
@@ -88,7 +89,10 @@ std::vector<at::Tensor> tensors(const Weight& weight) {
   return out;
 }
 
-std::int64_t rows(const Weight& weight) { return elements(weight).size(0); }
+std::int64_t rows(const Weight& weight) {
+  const auto* w = std::get_if<QuantizedWeight>(&weight);
+  return w != nullptr ? w->out : elements(weight).size(0);
+}
 
 std::int64_t columns(const Weight& weight) {
   const auto* w = std::get_if<QuantizedWeight>(&weight);
@@ -130,13 +134,16 @@ at::Tensor select_rows(const Weight& weight, const at::Tensor& ids,
   if (const auto* dense = std::get_if<DenseWeight>(&weight))
     return at::embedding(dense->value, ids).to(dtype);
   const at::Tensor flat = ids.reshape({-1});
+  auto shape = ids.sizes().vec();
+  shape.push_back(columns(weight));
+  if (const auto* w = std::get_if<QuantizedWeight>(&weight);
+      w != nullptr && w->interleaved)
+    return interleaved_rows(*w, flat, dtype).view(shape);
   Weight picked = weight;
   *scheme_of(picked) = {};
   visit_tensors(picked,
                 [&](at::Tensor& part) { part = part.index_select(0, flat); });
   if (auto* w = std::get_if<QuantizedWeight>(&picked)) w->out = flat.size(0);
-  auto shape = ids.sizes().vec();
-  shape.push_back(columns(weight));
   return to_dense(picked, dtype).view(shape);
 }
 
@@ -176,6 +183,7 @@ QuantizedWeight pack_weight(const at::Tensor& codes, const at::Tensor& scales,
 }
 
 at::Tensor unpack_codes(const QuantizedWeight& weight) {
+  AUTOGLM_ENSURE(!weight.interleaved);
   const at::Tensor words = weight.codes.to(at::kCPU).contiguous();
   at::Tensor codes = at::empty({weight.out, weight.in}, at::kByte);
   kernels::unpack_codes(reinterpret_cast<const std::uint32_t*>(

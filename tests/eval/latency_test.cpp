@@ -65,13 +65,26 @@ TEST_CASE("latency: two models, interleaved, with their sample counts") {
   CHECK(both[0].decode.kernel == "dense fp32");
   CHECK_FALSE(both[0].prefill.simulated);
   CHECK_FALSE(both[0].decode.simulated);
-  // One row runs through the packed kernel; 32 rows are dequantized first,
-  // which is no low-bit kernel and must be said.
-  CHECK(both[1].decode.kernel.rfind("packed ", 0) == 0);
-  CHECK_FALSE(both[1].decode.simulated);
-  CHECK(both[1].prefill.kernel.find("dequantize + gemm") != std::string::npos);
-  CHECK(both[1].prefill.simulated);
+  for (const LatencyPhase* phase : {&both[1].prefill, &both[1].decode}) {
+    CHECK(phase->kernel.find("integer ") != std::string::npos);
+    CHECK_FALSE(phase->simulated);
+  }
   CHECK(both[1].decode.bytes_touched < both[0].decode.bytes_touched / 3);
+}
+
+TEST_CASE("latency: exact products with many tokens have no low-bit kernel") {
+  Model packed = short_example(1);
+  for (const NamedLinear& linear : named_linears(packed))
+    if (linear.name != "embedding") round_weight(packed, linear.name, 4, 64);
+  LatencyOptions options = short_run();
+  options.product = QuantizedProduct::kExact;
+  const Latency latency = measure_latency({&packed}, options).at(0);
+  // One row runs through the packed kernel; 32 rows are dequantized first,
+  // which must be said.
+  CHECK(latency.decode.kernel.find("packed ") != std::string::npos);
+  CHECK_FALSE(latency.decode.simulated);
+  CHECK(latency.prefill.kernel.find("dequantize + gemm") != std::string::npos);
+  CHECK(latency.prefill.simulated);
 }
 
 TEST_CASE("latency: bytes are the weights and, in decode, the cache") {
@@ -103,7 +116,7 @@ TEST_CASE("latency: bytes are the weights and, in decode, the cache") {
 
 TEST_CASE("latency: decode alone, after a context that was not run") {
   const Model model = short_example(1);
-  const LatencyLab lab({&model}, at::kCPU, at::kBFloat16);
+  const LatencyLab lab({model}, at::kCPU, at::kBFloat16);
   LatencyPoint point;
   point.generate = 3;
   point.repeats = 2;

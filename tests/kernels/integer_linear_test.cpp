@@ -293,6 +293,22 @@ TEST_CASE("integer_linear: a row does not depend on the others or the split") {
     }
 }
 
+TEST_CASE("integer_linear: many long rows, several tiles at once") {
+  // More elements than kNearElements, more rows than one strip, a last block
+  // of tiles that is not full.
+  Case c = make_case({300, 1030, 1030, 520, 4, true, ScaleType::kFloat16}, 8);
+  const Interleaved w(c.matrix());
+  const std::vector<float> y = integer_product(w.matrix, c.x, 520);
+  for (const std::int64_t row : {0, 259, 260, 515, 519}) {
+    const std::vector<float> alone = integer_product(
+        w.matrix, {c.x.begin() + row * 1030, c.x.begin() + (row + 1) * 1030},
+        1);
+    INFO("row " << row);
+    CHECK(
+        same_bits(alone, {y.begin() + row * 300, y.begin() + (row + 1) * 300}));
+  }
+}
+
 TEST_CASE("integer_linear: a range of tiles writes its own columns only") {
   const Case c = make_case({40, 64, 32, 2, 4, true, ScaleType::kFloat32}, 2);
   const Interleaved w(c.matrix());

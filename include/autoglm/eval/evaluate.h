@@ -14,6 +14,8 @@ struct EvaluateOptions {
   at::Device device = at::kCPU;
   at::ScalarType dtype = at::kFloat;
   std::int64_t batch = 8;  // windows at once
+  /// Of the model's quantized matrices; the original's are exact.
+  QuantizedProduct product = QuantizedProduct::kExact;
   /// With an original, called for every batch: what comes out of the embedding
   /// and of each block at the positions that are scored, [n, H] each, of the
   /// model and of the original.

@@ -25,14 +25,18 @@ struct LatencyPoint {
 struct LatencyOptions : LatencyPoint {
   at::Device device = at::kCPU;
   at::ScalarType dtype = at::kFloat;
+  /// Of quantized matrices. Quality is measured with exact products; integer
+  /// ones are what a user who is in a hurry runs.
+  QuantizedProduct product = QuantizedProduct::kInteger;
 };
 
 /// Models made ready to be measured side by side.
 class LatencyLab {
  public:
-  /// Dense weights become `dtype`. The copy bandwidth is measured here.
-  LatencyLab(const std::vector<const Model*>& models, at::Device device,
-             at::ScalarType dtype);
+  /// Dense weights become `dtype`. Models that are moved here free their
+  /// weights as these change their form. The copy bandwidth is measured here.
+  LatencyLab(std::vector<Model> models, at::Device device, at::ScalarType dtype,
+             QuantizedProduct product = QuantizedProduct::kInteger);
   /// One Latency per model, in order; every round measures each model once. A
   /// phase that was not asked for has no samples.
   std::vector<Latency> measure(const LatencyPoint& point) const;

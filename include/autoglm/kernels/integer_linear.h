@@ -58,7 +58,8 @@ class IntegerRows {
 /// y[m][o] = sum_k x[m][k] * weight[o][k] for the rows o of the tiles
 /// [tile_begin, tile_end). y: [rows, out] fp32; only the named columns are
 /// written. `x` has the weight's spans. The result is the same to the bit on
-/// every machine, for every number of rows and threads.
+/// every machine, for every number of rows and threads. Throws std::bad_alloc
+/// without memory for what a thread keeps between calls (258 KB).
 void integer_linear(const InterleavedMatrix& weight, const IntegerRows& x,
                     float* y, std::int64_t tile_begin, std::int64_t tile_end);
 

@@ -141,9 +141,22 @@ const at::Tensor* bias_of(const Model& model, const std::string& name);
 std::vector<std::string> select_linears(
     const Model& model, const std::vector<std::string>& patterns);
 
-/// A copy whose dense tensors are `dtype` (quantized ones keep their codes)
-/// on `device`.
-Model to_compute(const Model& model, at::Device device, at::ScalarType dtype);
+/// Whether products with quantized matrices leave what they multiply as it is,
+/// as every measure of quality wants it, or round it to 8 bits too, which is
+/// several times as fast (CPU).
+enum class QuantizedProduct { kExact, kInteger };
+
+/// The model with dense tensors in `dtype` (quantized ones keep their codes)
+/// on `device`; for kInteger with interleaved weights. A model that is moved
+/// here gives its weights up one by one, so that both forms of all of them are
+/// never in memory together.
+Model to_compute(Model model, at::Device device, at::ScalarType dtype,
+                 QuantizedProduct product = QuantizedProduct::kExact);
+
+/// apply_linear with each of several matrices: x [..., in] -> [..., out] each.
+/// Where they round x, and alike, it is rounded once.
+std::vector<at::Tensor> apply_linears(
+    const at::Tensor& x, const std::vector<const Linear*>& linears);
 
 /// A copy on `device`, every tensor in the dtype it has.
 Model to_device(const Model& model, at::Device device);

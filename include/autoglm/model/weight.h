@@ -41,6 +41,11 @@ struct QuantizedWeight {
   int bits = 0;                 // 2..8
   /// Only where bits == 8, group_size == in, symmetric().
   ActivationScheme activations = {};
+  /// The tensors are laid out for products in whole numbers
+  /// (kernels/interleaved.h): codes uint8 [tiles, bytes], scales and zeros
+  /// [tiles, groups, 16]. Such a weight is only computed with: passes and
+  /// checkpoints see packed ones.
+  bool interleaved = false;
 
   bool symmetric() const { return !zeros.defined(); }
   std::int64_t groups() const { return in / group_size; }
@@ -85,6 +90,8 @@ at::Tensor select_rows(const Weight& weight, const at::Tensor& ids,
 /// x [..., in] -> [..., out] in x's dtype, plus `bias` [out] if defined, or one
 /// per token [..., out], whose gradient is that at the output. Few
 /// rows on the CPU run through the packed kernel; many are dequantized first.
+/// An interleaved weight rounds x to 8 bits, each span of up to 64 elements by
+/// its own step, unless a gradient is asked for.
 /// Differentiable in x, and in a dense weight of x's dtype that asks for it.
 /// Where activations are rounded their gradient passes as if they were not,
 /// and stops at those that a given step cuts off.
@@ -92,8 +99,9 @@ at::Tensor apply_linear(const at::Tensor& x, const Weight& weight,
                         const at::Tensor& bias);
 
 /// What apply_linear runs for `rows` rows of x: "dense", "packed avx512" (also
-/// avx2, scalar), "int8 gemm" where activations are int8 too, or "dequantize +
-/// gemm", which is no low-bit kernel.
+/// avx2, scalar), "int8 gemm" where activations are int8 too, "integer
+/// avx512vnni" (also avxvnni, avx2, scalar) for an interleaved weight, or
+/// "dequantize + gemm", which is no low-bit kernel.
 const char* linear_kernel(const Weight& weight, std::int64_t rows);
 
 /// Packs codes uint8 [out, in] (values < 2^bits) with scales [out, groups]
@@ -120,5 +128,10 @@ bool takes_activations(const Weight& weight);
 Weight with_activations(const Weight& weight, const at::Tensor& scale = {});
 
 Weight to_device(const Weight& weight, at::Device device);
+
+/// `weight` laid out for products in whole numbers, its tensors copied. As it
+/// is where that is not to be had: no integer codes, not on the CPU, groups
+/// that end inside four elements. Throws kResources without memory for it.
+Weight interleaved(const Weight& weight);
 
 }  // namespace autoglm

@@ -81,6 +81,7 @@ std::vector<std::pair<std::string, at::Tensor>> write_weight(
     add(".weight_scale", float8->scales);
   } else {
     const auto& w = std::get<QuantizedWeight>(weight);
+    AUTOGLM_ENSURE(!w.interleaved);
     if (scheme.quantized)
       add(".weight", unpack_codes(w).bitwise_xor(128).view(at::kChar));
     else

@@ -53,7 +53,8 @@ class PartRunner {
       : x_(x), context_(context), layer_(part.layer) {
     model_ = model;
     model_.blocks = {part.block};
-    model_ = to_compute(model_, options.device, options.dtype);
+    model_ = to_compute(std::move(model_), options.device, options.dtype,
+                        QuantizedProduct::kInteger);
   }
 
   double run() const {
