@@ -5,8 +5,9 @@
 // host compiler for the tests, after tests/kernels/cuda/emulated_device.h has
 // defined the same things for a CPU. So kernels use from CUDA only what stands
 // here: threadIdx, blockIdx, gridDim, __syncthreads, __shfl_xor_sync, uint2,
-// uint4, dim3, and the functions below. Every thread of a block stays until the
-// end, since collectives and barriers need all of them.
+// uint4, dim3, __fmul_rn and its like, rsqrtf, and the functions below. Every
+// thread of a block stays until the end, since collectives and barriers need
+// all of them.
 #pragma once
 
 #if defined(__CUDACC__)
@@ -118,11 +119,14 @@ __device__ __forceinline__ float warp_sum(float value) {
   return value;
 }
 
+/// The greater number; NaN if there is one.
+__device__ __forceinline__ float maximum(float a, float b) {
+  return a > b || a != a ? a : b;
+}
+
 __device__ __forceinline__ float warp_maximum(float value) {
-  for (int distance = 16; distance > 0; distance /= 2) {
-    const float other = __shfl_xor_sync(kAllLanes, value, distance);
-    value = other > value ? other : value;
-  }
+  for (int distance = 16; distance > 0; distance /= 2)
+    value = maximum(value, __shfl_xor_sync(kAllLanes, value, distance));
   return value;
 }
 
