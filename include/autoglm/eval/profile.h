@@ -30,9 +30,9 @@ struct Profile {
 Json to_json(const Profile& profile);
 
 /// One profile per phase asked for, prefill first. The model's dense weights
-/// must have the dtype and device of the options (to_compute, which decides about the products too). On a GPU every
-/// part waits for the one before it, which a step without clocks does not: the
-/// sum is then larger than the step.
+/// must have the dtype and device of the options (to_compute, which decides
+/// about the products too). On a GPU every part waits for the one before it,
+/// which a step without clocks does not: the sum is then larger than the step.
 std::vector<Profile> profile(const Model& model, const LatencyOptions& options);
 
 }  // namespace autoglm
