@@ -22,7 +22,7 @@ enum class Status {
   kBadSize,       // a size below 1, above 2^30, or that fits no other
   kBadAlignment,  // a pointer that is not aligned to its elements
   kBadType,       // a number type that this function does not take
-  kBadHeadSize,   // attention: not a multiple of 32 up to 256
+  kBadHeadSize,   // attention: heads of neither 64 nor 128
   kNoWorkspace,   // null pointer where a workspace is needed
   kLaunchFailed,  // the runtime refused: cudaGetLastError() says why
 };

@@ -66,4 +66,39 @@ struct RoundArguments {
 };
 Status round_to_int8(const RoundArguments& arguments, Stream stream);
 
+/// Attention of one new token of each sequence over a key/value cache, with
+/// grouped queries: softmax(query * key^T * scale + bias) * value, the sums in
+/// fp32. The cache is split along the tokens and merged by the log-sum-exp
+/// (Dao et al. 2023, "Flash-Decoding"), always in the same order.
+struct AttentionArguments {
+  /// [batch, heads, size]; strides in elements, even.
+  const void* query;
+  std::int64_t query_batch_stride, query_head_stride;
+  /// [batch, groups, tokens, size] in `type`; or coded, uint8 [batch, groups,
+  /// tokens, size * cache_bits / 8 + 4]: codes (4 bits: the even element of two
+  /// in the low half of the byte), then step and least number in fp16, number =
+  /// code * step + least. Strides in elements, the same for both.
+  const void* keys;
+  const void* values;
+  std::int64_t cache_batch_stride, cache_group_stride, cache_token_stride;
+  int cache_bits;  // 0: not coded; 4, 8
+  /// fp32 [batch, tokens] added to the scores, or null. A token of -infinity is
+  /// not seen; with none seen the result is 0.
+  const float* bias;
+  std::int64_t bias_batch_stride;
+  /// [batch]: tokens of each sequence, at most `tokens`; null: all.
+  const std::int32_t* lengths;
+  void* y;          // [batch, heads, size] of `type`
+  NumberType type;  // bf16 or fp16
+  std::int64_t batch, heads, groups, tokens;
+  std::int64_t size;  // 64 or 128
+  float scale;
+  void* workspace;  // attention_workspace(...) bytes, aligned to 16
+};
+Status decode_attention(const AttentionArguments& arguments, Stream stream);
+
+std::int64_t attention_workspace(std::int64_t batch, std::int64_t heads,
+                                 std::int64_t groups, std::int64_t tokens,
+                                 std::int64_t size);
+
 }  // namespace autoglm::kernels::cuda

@@ -73,6 +73,64 @@ AUTOGLM_HOST_DEVICE std::uint32_t window(const std::uint32_t* stream, int words,
                              : funnel(stream[word], high, shift);
 }
 
+/// A zero code, ready to be taken off.
+template <int kBits, class Number>
+struct CodeOffset {
+  std::uint32_t pair;  // minus the zero code, twice
+  float value;         // 2^23 plus the zero code
+  AUTOGLM_HOST_DEVICE explicit CodeOffset(int zero)
+      : pair(0), value(as_float(0x4b000000u | static_cast<unsigned>(zero))) {
+    // 2^m - (2^m + zero), each exact.
+    if constexpr (kBits <= Number::kMantissa)
+      pair = Number::fma(
+          static_cast<std::uint32_t>(zero) * 0x00010001u | Number::kOffsetPair,
+          power_of_two<Number>(0) * 0x00010001u | 0x80008000u,
+          Number::kOffsetPair);
+  }
+};
+
+/// code - zero of pair i of a part of kWords words, exact: with up to 8 bits it
+/// is a whole number of less than 257.
+template <int kBits, int kWords, class Number>
+AUTOGLM_HOST_DEVICE std::uint32_t decode_codes(
+    const std::uint32_t* part, int i, const CodeOffset<kBits, Number>& offset) {
+  if constexpr (kBits > Number::kMantissa) {
+    // 8 bits and bf16: by way of floats. Or-ed with 0x4b000000, a code is 2^23
+    // plus itself.
+    const std::uint32_t word = part[i / 2];
+    const std::uint32_t first = i % 2 == 0 ? 0x7540 : 0x7542;
+    return Number::pair(
+        as_float(choose_bytes(word, 0x4b000000u, first)) - offset.value,
+        as_float(choose_bytes(word, 0x4b000000u, first + 1)) - offset.value);
+  } else {
+    const PairPlace place = pair_place(kBits, i, Number::kMantissa);
+    std::uint32_t codes = 0;
+    if (kBits == 8)
+      codes = choose_bytes(part[i / 2], 0, i % 2 == 0 ? 0x4140 : 0x4342);
+    else if (place.split)
+      codes =
+          choose_bytes(window(part, kWords, place.bit),
+                       window(part, kWords, place.bit + kBits - 16), 0x7610);
+    else
+      codes = window(part, kWords, place.bit);
+    constexpr std::uint32_t kMask = (1u << kBits) - 1;
+    const std::uint32_t powers =
+        mask_or(codes, kMask << place.low | kMask << (16 + place.high),
+                Number::kOffsetPair);
+    // 2^m + code * 2^low -> code - zero, and the same for the upper half.
+    const std::uint32_t factor = power_of_two<Number>(-place.low) |
+                                 power_of_two<Number>(-place.high) << 16;
+    constexpr std::uint32_t kSign = 0x80008000u;
+    const std::uint32_t offsets =
+        (power_of_two<Number>(Number::kMantissa - place.low) |
+         power_of_two<Number>(Number::kMantissa - place.high) << 16) |
+        kSign;
+    constexpr std::uint32_t kOnes = power_of_two<Number>(0) * 0x00010001u;
+    return Number::fma(powers, factor,
+                       Number::fma(offset.pair, kOnes, offsets));
+  }
+}
+
 constexpr int odd_factor(int n) { return n % 2 == 0 ? odd_factor(n / 2) : n; }
 
 /// kWide: pieces of whole 16-byte words, for rows that start at such; else of
@@ -90,62 +148,13 @@ struct PackedFormat {
   static constexpr int kPartWords = kPartElements * kBits / 32;
   static constexpr int kParts = kElements / kPartElements;
 
-  /// The zero code of a part, ready to be taken off.
   template <class Number>
-  struct Offset {
-    std::uint32_t pair;  // minus the zero code, twice
-    float value;         // 2^23 plus the zero code
-    AUTOGLM_HOST_DEVICE explicit Offset(int zero)
-        : pair(0), value(as_float(0x4b000000u | static_cast<unsigned>(zero))) {
-      // 2^m - (2^m + zero), each exact.
-      if constexpr (kBits <= Number::kMantissa)
-        pair = Number::fma(static_cast<std::uint32_t>(zero) * 0x00010001u |
-                               Number::kOffsetPair,
-                           power_of_two<Number>(0) * 0x00010001u | 0x80008000u,
-                           Number::kOffsetPair);
-    }
-  };
+  using Offset = CodeOffset<kBits, Number>;
 
-  /// code - zero of pair i, exact: with up to 8 bits it is a whole number of
-  /// less than 257.
   template <class Number>
   AUTOGLM_HOST_DEVICE static std::uint32_t decode(
       const std::uint32_t* part, int i, const Offset<Number>& offset) {
-    if constexpr (kBits > Number::kMantissa) {
-      // 8 bits and bf16: by way of floats. Or-ed with 0x4b000000, a code is
-      // 2^23 plus itself.
-      const std::uint32_t word = part[i / 2];
-      const std::uint32_t first = i % 2 == 0 ? 0x7540 : 0x7542;
-      return Number::pair(
-          as_float(choose_bytes(word, 0x4b000000u, first)) - offset.value,
-          as_float(choose_bytes(word, 0x4b000000u, first + 1)) - offset.value);
-    } else {
-      const PairPlace place = pair_place(kBits, i, Number::kMantissa);
-      std::uint32_t codes = 0;
-      if (kBits == 8)
-        codes = choose_bytes(part[i / 2], 0, i % 2 == 0 ? 0x4140 : 0x4342);
-      else if (place.split)
-        codes = choose_bytes(window(part, kPartWords, place.bit),
-                             window(part, kPartWords, place.bit + kBits - 16),
-                             0x7610);
-      else
-        codes = window(part, kPartWords, place.bit);
-      constexpr std::uint32_t kMask = (1u << kBits) - 1;
-      const std::uint32_t powers =
-          mask_or(codes, kMask << place.low | kMask << (16 + place.high),
-                  Number::kOffsetPair);
-      // 2^m + code * 2^low -> code - zero, and the same for the upper half.
-      const std::uint32_t factor = power_of_two<Number>(-place.low) |
-                                   power_of_two<Number>(-place.high) << 16;
-      constexpr std::uint32_t kSign = 0x80008000u;
-      const std::uint32_t offsets =
-          (power_of_two<Number>(Number::kMantissa - place.low) |
-           power_of_two<Number>(Number::kMantissa - place.high) << 16) |
-          kSign;
-      constexpr std::uint32_t kOnes = power_of_two<Number>(0) * 0x00010001u;
-      return Number::fma(powers, factor,
-                         Number::fma(offset.pair, kOnes, offsets));
-    }
+    return decode_codes<kBits, kPartWords, Number>(part, i, offset);
   }
 };
 

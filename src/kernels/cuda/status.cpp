@@ -15,7 +15,7 @@ const char* text(Status status) {
     case Status::kBadType:
       return "this function does not take numbers of this type";
     case Status::kBadHeadSize:
-      return "heads of this size are not supported";
+      return "heads have 64 or 128 dims";
     case Status::kNoWorkspace:
       return "no workspace was given";
     case Status::kLaunchFailed:
