@@ -96,3 +96,29 @@ TEST_CASE("taylor: only what is wanted") {
   CHECK(scores[0].empty());
   CHECK(scores[1].size() == 1);
 }
+
+TEST_CASE("taylor: of an expert as a whole, by a factor on all that it adds") {
+  Model model = to_compute(test::tiny_model("glm4_moe"), at::kCPU, at::kFloat);
+  // No token is sent to the last one.
+  model.blocks[1].mixture.correction_bias =
+      at::tensor({0.0f, 0.0f, 0.0f, -9.0f});
+  at::manual_seed(7);
+  const at::Tensor ids = test::random_windows(1, 14);
+  const auto scores =
+      unit_gradients(model, ids, kPrefix, GradientScore::kTaylor, 1,
+                     [](const std::string&) { return true; });
+  const auto with = [&](std::size_t expert, double factor) {
+    Model changed = model;
+    Linear& own = changed.blocks[1].mixture.experts[expert].down;
+    own.weight = DenseWeight{std::get<DenseWeight>(own.weight).value * factor};
+    return loss(changed, ids);
+  };
+  for (const std::size_t expert : {0, 1, 2}) {
+    INFO(expert);
+    const double expected = (with(expert, 1.01) - with(expert, 0.99)) / 0.02;
+    const std::string name = fmt::format("mlp.experts.{}", expert);
+    CHECK(scores[1].at(name).item<double>() ==
+          Approx(std::abs(expected)).epsilon(0.02).margin(2e-4));
+  }
+  CHECK_FALSE(scores[1].contains("mlp.experts.3"));
+}
