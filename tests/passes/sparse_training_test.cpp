@@ -50,7 +50,7 @@ class Run {
         trainer_(options_, start_, context_),
         adam_(make_optimizer(trainer_.student(), 0.01)),
         sparse_(options_, trainer_.student(), adam_, context_,
-                trainer_.spread(8), time) {}
+                trainer_.training(), time) {}
 
   void train() {
     Shuffler shuffler(trainer_.windows(), 1);
@@ -122,7 +122,7 @@ TEST_CASE("sparse training: sparsity 0 is plain distillation to the bit") {
 }
 
 TEST_CASE("sparse training: without measured times runs repeat to the bit") {
-  for (const char* importance : {"activation", "taylor", "fisher"}) {
+  for (const char* importance : {"obs", "activation", "taylor", "fisher"}) {
     const std::string params =
         std::string(
             "{steps: 12, sparsity: 0.4, mask_interval: 2, heads: true, "
@@ -175,7 +175,7 @@ TEST_CASE("sparse training: masks follow the schedule and stay in the end") {
   REQUIRE(changes.size() >= 5);
   double last = 0;
   for (const Json& row : changes) {
-    const double progress = row["step"].get<double>() / 12;  // of 20, to 0.6
+    const double progress = row["step"].get<double>() / 10;  // of 20, to 0.5
     CHECK(row["due"].get<double>() ==
           Approx(0.4 * cubic_share(progress)).margin(1e-9));
     // One move is 4 of 96 units.
@@ -184,7 +184,7 @@ TEST_CASE("sparse training: masks follow the schedule and stay in the end") {
     CHECK(row["sparsity"].get<double>() >= last);
     last = row["sparsity"].get<double>();
   }
-  CHECK(changes.back()["step"] == 12);
+  CHECK(changes.back()["step"] == 10);
   CHECK(run.sparse().complete());
   // Masked in training is cut in the result.
   const at::NoGradGuard no_grad;

@@ -6,6 +6,7 @@
 #include "autoglm/core/rng.h"
 #include "autoglm/model/forward.h"
 #include "passes/distillation/group_lasso.h"
+#include "passes/distillation/mask_repair.h"
 #include "passes/distillation/unit_scores.h"
 #include "tests/passes/pruning_models.h"
 #include "tests/support/throws.h"
@@ -226,8 +227,12 @@ TEST_CASE("unit scores: a unit that adds nothing is worth nothing") {
     Rng rng(1);
     const auto activation = activation_scores(model, masked, parts, ids);
     const auto fisher = fisher_scores(model, parts, gates, ids, 2, rng);
+    std::vector<at::Tensor> all;
+    for (const UnitPart& part : parts)
+      all.push_back(at::ones({part.units}, at::kBool));
+    const auto obs = surgeon_scores(masked, parts, all, ids);
     for (std::size_t p = 0; p < parts.size(); ++p)
-      for (const at::Tensor& scores : {activation[p], fisher[p]}) {
+      for (const at::Tensor& scores : {activation[p], fisher[p], obs[p]}) {
         CHECK(scores[1].item<double>() == Approx(0).margin(1e-12));
         CHECK(scores[0].item<double>() > 0);
         CHECK(scores[2].item<double>() > 0);
@@ -257,4 +262,45 @@ TEST_CASE("unit scores: activation is the share of the stream by hand") {
   const double share =
       ((after - x).square().mean() / after.square().mean()).item<double>();
   CHECK(scores[7].item<double>() == Approx(share).epsilon(1e-4));
+}
+
+TEST_CASE("mask repair: the twin of a masked channel takes over its work") {
+  for (const char* family : {"glm", "glm4", "chatglm-6b"}) {
+    INFO(family);
+    Model model = to_compute(test::tiny_model(family), at::kCPU, at::kFloat);
+    const auto parts = find_units(model, options_for(false));
+    // Channel 5 is made as channel 4 is, in every layer.
+    for (const UnitPart& part : parts)
+      for (const UnitSlices& slices : part.slices) {
+        if (slices.dim == 1) continue;
+        Linear& linear = *find_linear(model.blocks[part.layer], slices.name);
+        at::Tensor& rows = slices.bias
+                               ? linear.bias
+                               : std::get<DenseWeight>(linear.weight).value;
+        for (std::int64_t row = 0; row < rows.size(0); row += 48)
+          rows[row + 5].copy_(rows[row + 4]);
+      }
+    std::vector<at::Tensor> before, after, gates;
+    for (const UnitPart& part : parts) {
+      before.push_back(at::ones({part.units}, at::kBool));
+      after.push_back(before.back().clone());
+      after.back()[5] = false;
+      gates.push_back(after.back().to(at::kFloat));
+    }
+    const at::Tensor wanted = logits(model);
+    const auto error = [&] {
+      return ((logits(masked_model(model, parts, gates)) - wanted).norm() /
+              wanted.norm())
+          .item<double>();
+    };
+    const double without = error();
+    at::manual_seed(4);
+    const at::Tensor windows = test::random_windows(32, 14);
+    repair_readers(model, parts, before, after, windows);
+    CHECK(error() < 0.02 * without);
+    // Masks that stay change nothing.
+    const double sum = test::checksum(model);
+    repair_readers(model, parts, after, after, windows);
+    CHECK(test::checksum(model) == sum);
+  }
 }

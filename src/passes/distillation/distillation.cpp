@@ -62,9 +62,6 @@ void Distillation::check() const {
                      options_.sparsity_start, options_.sparsity_end));
 }
 
-// Training windows by which units are judged and their readers fitted.
-constexpr std::int64_t kJudgingWindows = 32;
-
 TimingOptions timing(const DistillationOptions& options,
                      const PassContext& context) {
   TimingOptions out;
@@ -223,7 +220,7 @@ void Distillation::run(Model& model, PassContext& context) const {
   std::optional<SparseTraining> sparse;
   if (options_.prunes())
     sparse.emplace(options_, trainer.student(), adam, context,
-                   trainer.spread(kJudgingWindows),
+                   trainer.training(),
                    [&](const Model& student, const auto& parts) {
                      return time_widths(student, parts, clock);
                    });

@@ -25,10 +25,10 @@ struct DistillationOptions {
   double sparsity = 0;
   double latency_target = 0;
   double sparsity_start = 0;
-  double sparsity_end = 0.6;
-  std::int64_t mask_interval = 10;
+  double sparsity_end = 0.5;
+  std::int64_t mask_interval = 20;
   double regrow = 0.1;
-  std::string importance = "activation";
+  std::string importance = "obs";
   std::string repair = "least_squares";
   double group_lasso = 0.1;
   double latency_weight = 1;
@@ -86,10 +86,11 @@ struct DistillationOptions {
           "a change, if the gradient wants them back; falls to 0 as a cosine",
           Range{0, 0.5});
     field("importance", importance,
-          "of what is masked: activation, column norm times rms of the input; "
+          "of what is masked: obs, what the best fit of the columns that stay "
+          "cannot make up for; activation, column norm times rms of the input; "
           "taylor, |w g| of the steps since the last change; fisher, squared "
-          "gradients with labels the model draws (two more passes a change)",
-          Choices{"activation", "taylor", "fisher"});
+          "gradients with labels the model draws",
+          Choices{"obs", "activation", "taylor", "fisher"});
     field("repair", repair,
           "of what reads the masked units, whenever masks change: none; "
           "least_squares: the columns that stay are fitted to what the part "

@@ -41,9 +41,9 @@ SparseTraining::SparseTraining(const DistillationOptions& options,
     : options_(options),
       student_(student),
       adam_(adam),
-      windows_(windows.to(context.device)),
       prefix_(context.prefix),
-      rng_(derive_seed(context.seed, "labels")),
+      windows_(windows),
+      rng_(derive_seed(context.seed, "masks")),
       parts_(find_units(student.model, options)) {
   if (options.latency_weight > 0 || options.latency_target > 0)
     times_ = time(student.model, parts_);
@@ -131,19 +131,37 @@ void SparseTraining::shrink(double rate) {
   }
 }
 
-std::vector<at::Tensor> SparseTraining::importance() {
+// Enough to fit what reads the widest part, and fresh ones every time: what is
+// fitted again and again to the same windows comes to fit those alone.
+at::Tensor SparseTraining::some_windows() {
+  std::int64_t tokens = 8192;
+  for (const UnitPart& part : parts_)
+    tokens = std::max(tokens, 4 * part.units * part.columns);
+  const std::int64_t all = windows_.size(0);
+  const std::int64_t count = std::clamp<std::int64_t>(
+      tokens / windows_.size(1), std::min<std::int64_t>(8, all), all);
+  const std::vector<std::int64_t> order = rng_.permutation(all);
+  return windows_
+      .index_select(0, at::tensor(order, at::kLong).narrow(0, 0, count))
+      .to(gates_[0].device());
+}
+
+std::vector<at::Tensor> SparseTraining::importance(const at::Tensor& windows) {
   constexpr std::int64_t kBackward = 8;  // windows with gradients
   if (options_.importance == "taylor") return taylor_;
   if (options_.importance == "fisher")
     return fisher_scores(
         student_.model, parts_, gates_,
-        windows_.narrow(0, 0, std::min(kBackward, windows_.size(0))), prefix_,
+        windows.narrow(0, 0, std::min(kBackward, windows.size(0))), prefix_,
         rng_);
-  return activation_scores(student_.model, model(), parts_, windows_);
+  if (options_.importance == "obs")
+    return surgeon_scores(model(), parts_, masks_, windows);
+  return activation_scores(student_.model, model(), parts_, windows);
 }
 
 void SparseTraining::change_masks(const TrainedStep& step, double progress) {
-  const std::vector<at::Tensor> worth = importance();
+  const at::Tensor windows = some_windows();
+  const std::vector<at::Tensor> worth = importance(windows);
   for (std::size_t p = 0; p < parts_.size(); ++p) {
     if (!at::isfinite(worth[p].sum()).item<bool>())
       fail(ErrorKind::kNumeric,
@@ -162,7 +180,7 @@ void SparseTraining::change_masks(const TrainedStep& step, double progress) {
   } else {
     narrow_to_sparsity(wanted);
   }
-  note_change(step, wanted, redraw(worth, progress));
+  note_change(step, wanted, redraw(worth, windows, progress));
 }
 
 void SparseTraining::narrow_to_sparsity(double wanted) {
@@ -207,6 +225,7 @@ void SparseTraining::narrow_to_time(double wanted, bool last) {
 }
 
 std::int64_t SparseTraining::redraw(const std::vector<at::Tensor>& worth,
+                                    const at::Tensor& windows,
                                     double progress) {
   const std::vector<at::Tensor> before = masks_;
   std::int64_t regrown = 0;
@@ -222,7 +241,7 @@ std::int64_t SparseTraining::redraw(const std::vector<at::Tensor>& worth,
     wishes_[p].zero_();
   }
   if (options_.repair == "least_squares")
-    repair_readers(student_.model, parts_, before, masks_, windows_);
+    repair_readers(student_.model, parts_, before, masks_, windows);
   forget_masked();
   return regrown;
 }

@@ -40,10 +40,10 @@ struct TrainedStep {
 class SparseTraining {
  public:
   /// Keeps references to `student` and `adam`, whose tensors it changes in
-  /// place. `windows` of the training text, int64 [windows, T], judge units and
-  /// fit what reads them. `time` is asked once, if the options need times.
-  /// Throws kConfig as find_units() does, and for a latency_target that no
-  /// widths meet.
+  /// place. Of the training `windows`, int64 [windows, T], some judge units and
+  /// fit what reads them, others at every change. `time` is asked once, if the
+  /// options need times. Throws kConfig as find_units() does, and for a
+  /// latency_target that no widths meet.
   SparseTraining(const DistillationOptions& options, Student& student,
                  torch::optim::AdamW& adam, const PassContext& context,
                  const at::Tensor& windows, const TimeWidths& time);
@@ -74,13 +74,15 @@ class SparseTraining {
  private:
   void shrink(double rate);
   void change_masks(const TrainedStep& step, double progress);
-  std::vector<at::Tensor> importance();
+  at::Tensor some_windows();
+  std::vector<at::Tensor> importance(const at::Tensor& windows);
   void narrow_to_sparsity(double wanted);
   void narrow_to_time(double wanted, bool last);
   void start_controller(double wanted);
   void take(const WidthMove& move) { costs_[move.part].level = move.level; }
   /// Returns how many came back.
-  std::int64_t redraw(const std::vector<at::Tensor>& worth, double progress);
+  std::int64_t redraw(const std::vector<at::Tensor>& worth,
+                      const at::Tensor& windows, double progress);
   void forget_masked();
   void note_change(const TrainedStep& step, double wanted,
                    std::int64_t regrown);
@@ -90,8 +92,8 @@ class SparseTraining {
   const DistillationOptions& options_;
   Student& student_;
   torch::optim::AdamW& adam_;
-  at::Tensor windows_;
   std::int64_t prefix_;
+  at::Tensor windows_;
   Rng rng_;
   std::vector<UnitPart> parts_;
   std::vector<at::Tensor> gates_, masks_;

@@ -8,7 +8,6 @@
 #include "autoglm/core/error.h"
 #include "autoglm/core/text.h"
 #include "autoglm/model/forward.h"
-#include "passes/divergence_probe.h"
 #include "passes/head_divergence.h"
 
 namespace autoglm {
@@ -44,10 +43,6 @@ double Trainer::judge(const Model& model) const {
            static_cast<double>(n);
   }
   return sum / static_cast<double>(held_out_.size(0));
-}
-
-at::Tensor Trainer::spread(std::int64_t count) const {
-  return spread_windows(training_, count);
 }
 
 at::Tensor Trainer::windows_of(const std::vector<std::int64_t>& order) const {

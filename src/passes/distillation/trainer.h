@@ -40,8 +40,8 @@ class Trainer {
   /// The loss of `model` as it will be stored, on the held-out windows.
   double judge(const Model& model) const;
 
-  /// `count` training windows, or all, from evenly spread places: [n, T].
-  at::Tensor spread(std::int64_t count) const;
+  /// All but the held-out ones, [windows, T].
+  const at::Tensor& training() const { return training_; }
 
   /// Training windows by number: [order.size(), T].
   at::Tensor windows_of(const std::vector<std::int64_t>& order) const;

@@ -3,10 +3,15 @@
 #include <ATen/core/grad_mode.h>
 #include <torch/csrc/autograd/autograd.h>
 
+#include <algorithm>
+
 #include "autoglm/model/block_parts.h"
 #include "autoglm/model/forward.h"
+#include "autoglm/model/walk.h"
 #include "passes/distillation/unit_masks.h"
 #include "passes/label_gradient.h"
+#include "passes/layer_moments.h"
+#include "passes/pruning/obs.h"
 
 namespace autoglm {
 namespace {
@@ -67,6 +72,36 @@ std::vector<at::Tensor> batch_scores(const Model& model, const Model& masked,
   return out;
 }
 
+// Of one part in a walk.
+at::Tensor surgeon_scores(const Model& model, const BlockVisit& visit,
+                          const UnitPart& part, const at::Tensor& mask) {
+  Block block = visit.original;  // find_linear wants to write
+  const bool mlp = part.part == BlockPart::kMlp;
+  const Site site = mlp ? Site::kDown : Site::kOutput;
+  const Linear& reader = *find_linear(block, part.reader);
+  const at::Tensor weight = to_dense(reader.weight, at::kFloat);
+  const at::Tensor on = at::nonzero(mask.to(weight.device())).flatten();
+  const at::Tensor columns =
+      at::nonzero(mask.to(weight.device()).repeat_interleave(part.columns))
+          .flatten();
+  const Moments all =
+      collect_moments(model, visit, block, site, Streams::kCompressed).fit;
+  // What is masked cannot take over.
+  Moments moments = all;
+  moments.compressed =
+      all.compressed.index_select(0, columns).index_select(1, columns);
+  moments.sum = all.sum.index_select(0, columns);
+  const at::Tensor scores = obs_scores(weight.index_select(1, columns), moments,
+                                       part.columns, part.sets);
+  const at::Tensor gain = gain_behind(
+      model.architecture,
+      mlp ? block.after_mlp_norm : block.after_attention_norm, reader,
+      site_input(model, block, visit.layer, visit.original_input.front(),
+                 visit.original_contexts.front(), site));
+  return at::zeros({part.units}, scores.options()).index_copy(0, on, scores) *
+         gain / (all.tokens * static_cast<double>(weight.size(0)));
+}
+
 // Its head and final norm take no gradients.
 Model with_still_head(Model model) {
   const auto still = [](Weight& weight) {
@@ -98,6 +133,27 @@ std::vector<at::Tensor> activation_scores(const Model& model,
       out[p] =
           out[p].defined() ? out[p] + share * scores[p] : share * scores[p];
   }
+  return out;
+}
+
+std::vector<at::Tensor> surgeon_scores(const Model& masked,
+                                       const std::vector<UnitPart>& parts,
+                                       const std::vector<at::Tensor>& masks,
+                                       const at::Tensor& windows) {
+  const at::NoGradGuard no_grad;
+  Model work = masked;
+  std::vector<at::Tensor> out(parts.size());
+  walk_blocks(work, work.embedding, windows,
+              std::max<std::int64_t>(1, windows.size(0) / 8),
+              [&](const BlockVisit& visit) {
+                const at::Tensor stream =
+                    mean_square(visit.original_output.front()).clamp_min(1e-30);
+                for (std::size_t p = 0; p < parts.size(); ++p)
+                  if (static_cast<std::int64_t>(parts[p].layer) == visit.layer)
+                    out[p] = surgeon_scores(work, visit, parts[p], masks[p]) /
+                             stream;
+                return visit.original;
+              });
   return out;
 }
 

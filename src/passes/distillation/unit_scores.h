@@ -22,6 +22,15 @@ std::vector<at::Tensor> activation_scores(const Model& model,
                                           const std::vector<UnitPart>& parts,
                                           const at::Tensor& ids);
 
+/// The same of what the best fit of the columns that stay cannot make up for,
+/// as units go one after the other (pruning/obs.h); 0 for masked units. masks:
+/// bool [units] per part. Memory: the activations of one border, moments of one
+/// part.
+std::vector<at::Tensor> surgeon_scores(const Model& masked,
+                                       const std::vector<UnitPart>& parts,
+                                       const std::vector<at::Tensor>& masks,
+                                       const at::Tensor& windows);
+
 /// The diagonal of the Fisher information by the gates: squared derivatives
 /// of the log-likelihood of labels that the model draws, mean over the windows
 /// ids [B, T]; half of it is the divergence that a unit's loss costs, to

@@ -7,6 +7,7 @@
 #include <chrono>
 #include <map>
 
+#include "autoglm/core/log.h"
 #include "autoglm/core/progress.h"
 #include "autoglm/core/text.h"
 #include "autoglm/model/block_parts.h"
@@ -18,16 +19,18 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
+// What else runs on the machine only adds to a time.
+constexpr double kQuick = 0.25;
+
 void wait_for(at::Device device) {
   if (device.is_cpu()) return;
   c10::impl::VirtualGuardImpl(device.type()).synchronizeDevice(device.index());
 }
 
-double median(std::vector<double> values) {
-  const auto middle =
-      values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
+// Of values in ascending order.
+double at_share(const std::vector<double>& sorted, double share) {
+  return sorted[static_cast<std::size_t>(
+      share * static_cast<double>(sorted.size() - 1))];
 }
 
 // Parts that run alike have the same.
@@ -167,8 +170,21 @@ std::vector<double> time_parts(const Model& model,
     }
     progress.step();
   }
+  double quick = 0, middle = 0;
+  for (std::vector<double>& own : samples) {
+    std::sort(own.begin(), own.end());
+    quick += at_share(own, kQuick);
+    middle += at_share(own, 0.5);
+  }
+  constexpr double kBusy = 1.25;
+  if (middle > kBusy * quick)
+    log_warning(
+        "distillation: this machine is busy: its median times are {:.0f} % "
+        "above those of its calm moments, which are used",
+        100 * (middle / quick - 1));
   std::vector<double> out;
-  for (const std::size_t r : runner_of) out.push_back(median(samples[r]));
+  for (const std::size_t r : runner_of)
+    out.push_back(at_share(samples[r], kQuick));
   return out;
 }
 

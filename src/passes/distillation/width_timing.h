@@ -15,7 +15,7 @@ namespace autoglm {
 
 struct TimingOptions {
   std::int64_t tokens = 256;  // of one window, whose prefill is timed
-  std::int64_t repeats = 15;  // measured rounds, after a warm-up round
+  std::int64_t repeats = 25;  // measured rounds, after a warm-up round
   at::ScalarType dtype = at::kFloat;
   at::Device device = at::kCPU;
 };
@@ -30,9 +30,11 @@ struct TimedPart {
 std::vector<TimedPart> timed_parts(const Model& model);
 
 /// Milliseconds of each part's forward pass, its norms and its addition to the
-/// stream included, through the kernels that its matrices run: medians, the
-/// parts taking turns, so that a drift of the machine hits all alike. Parts of
-/// one shape and form are measured once. `model`: the numbers of the family.
+/// stream included, through the kernels that its matrices run, the parts taking
+/// turns, so that a drift of the machine hits all alike. Of the repeats the
+/// lower quartile counts: other work on the machine only adds to a time. Warns
+/// where medians are far above it. Parts of one shape and form are measured
+/// once. `model`: the numbers of the family.
 std::vector<double> time_parts(const Model& model,
                                const std::vector<TimedPart>& parts,
                                const TimingOptions& options);
