@@ -3,19 +3,20 @@
 `layer_removal`, as Markdown tables.
 
     bench/pruning_table.py WORK CALIBRATION EVALUATION \\
-        [--autoglm build/release/apps/autoglm/autoglm] \\
-        [--model examples/glm-books] [--jobs 1] [--only REGEX]
+        [--trials build/release/bench/bench_pass_trials] \\
+        [--model examples/glm-books] [--jobs 1] [--only REGEX] [--latency]
 
-One run of `autoglm compress` per cell: 128 windows of 256 tokens of
+One pass per cell (bench/pass_trials.cpp): 128 windows of 256 tokens of
 CALIBRATION, measured over 200 windows of EVALUATION. FFN channels go until the
 named share of the blocks' parameters is gone (target_parameters), widths
-aligned to 8. Cells whose record is in WORK already are not run again.
+aligned to 8; cells named ffn-... cut the share of the FFN channels instead.
+Cells whose result is in WORK already are not run again.
 """
 import argparse
-import concurrent.futures
 import json
 import pathlib
 import re
+import struct
 import subprocess
 
 IMPORTANCES = ["random", "l1", "l2", "norm_gain", "activation", "fluctuation",
@@ -26,45 +27,28 @@ REPAIRS = ["none", "bias", "least_squares"]
 ALLOCATIONS = ["uniform", "global", "sensitivity"]
 
 
-def compress(args, name, kind, params):
-    """The row of one run; kept in WORK."""
-    kept = args.work / f"{name}.json"
-    if kept.exists():
-        return json.loads(kept.read_text())
-    config = args.work / f"{name}.yaml"
-    config.write_text(f"""\
-model: {args.model.resolve()}
-output: {args.work.resolve()}/{name}
-data:
-  calibration: {{file: {args.calibration.resolve()}, windows: 128, length: 256}}
-  evaluation: {{file: {args.evaluation.resolve()}, windows: 200, length: 256}}
-compression:
-  - type: {kind}
-    params: {{{params}}}
-""")
-    subprocess.run([args.autoglm, "-q", "--threads", "1" if args.jobs > 1 else
-                    "2", "compress", config, "--force", "--fresh"],
-                   stdout=subprocess.DEVNULL, check=True)
-    record = json.loads(
-        (args.work / name / "autoglm" / "record.json").read_text())
-    step = record["steps"][0]
-    row = {"score": step["after"]["scorecard"], "seconds": step["seconds"],
-           "parameters": step["after"]["parameters"],
-           "before": record["before"]["parameters"],
-           "ffn": [block["ffn"] for block in step["after"]["blocks"]],
-           "heads": [block["query_heads"] for block in step["after"]["blocks"]]}
-    kept.write_text(json.dumps(row))
-    return row
+def parameters(model):
+    """Of the blocks' matrices, and of everything, by the checkpoint's headers."""
+    blocks = total = 0
+    for file in model.glob("*.safetensors"):
+        with open(file, "rb") as stream:
+            header = json.loads(stream.read(struct.unpack(
+                "<Q", stream.read(8))[0]))
+        for name, entry in header.items():
+            if name == "__metadata__":
+                continue
+            count = 1
+            for size in entry["shape"]:
+                count *= size
+            total += count
+            if ".layers." in name and len(entry["shape"]) == 2:
+                blocks += count
+    return blocks, total
 
 
-def cells(args):
+def cells(model):
     """Name, pass and parameters of every cell."""
-    model = json.loads(subprocess.run(
-        [args.autoglm, "inspect", args.model, "--json"], check=True,
-        capture_output=True).stdout)
-    total = model["parameters"]
-    blocks = sum(linear["out"] * linear["in"] for linear in model["linears"]
-                 if linear["name"].startswith("layers."))
+    blocks, total = parameters(model)
     for share in ORDER:
         target = round(total - blocks * share / 100)
         base = f"target_parameters: {target}, align: 8"
@@ -80,6 +64,12 @@ def cells(args):
                            "structured_pruning",
                            f"{base}, heads: {heads}, importance: {importance}, "
                            f"allocation: {allocation}")
+        for importance in ["random", "l1", "activation", "obs"]:
+            for repair in ["none", "least_squares"]:
+                yield (f"ffn-{importance}-{repair}-{share}",
+                       "structured_pruning",
+                       f"sparsity_ratio: {share / 100}, align: 8, heads: false,"
+                       f" importance: {importance}, repair: {repair}")
     for count in [1, 2, 3]:
         for importance in ["kl", "block_influence", "contiguous", "random"]:
             yield (f"blocks-{importance}-{count}", "layer_removal",
@@ -87,6 +77,35 @@ def cells(args):
     for count in [2, 4]:
         yield (f"parts-kl-{count}", "layer_removal",
                f"count: {count}, unit: parts, importance: kl")
+
+
+def run(args, wanted):
+    """Runs what WORK lacks; the rows of all `wanted` cells by name."""
+    missing = [cell for cell in wanted
+               if not (args.work / f"{cell[0]}.json").exists()]
+    processes = []
+    for job in range(args.jobs):
+        mine = missing[job::args.jobs]
+        if not mine:
+            continue
+        config = args.work / f"cells-{job}.yaml"
+        config.write_text(
+            f"model: {args.model}\noutput: {args.work}/unused\n"
+            "data:\n"
+            f"  calibration: {{file: {args.calibration}, windows: 128, "
+            "length: 256}\n"
+            f"  evaluation: {{file: {args.evaluation}, windows: 200, "
+            "length: 256}\ncompression:\n" + "".join(
+                f"  - {{type: {kind}, name: {name}, params: {{{params}}}}}\n"
+                for name, kind, params in mine))
+        command = [args.trials, config, args.work, "--threads",
+                   "1" if args.jobs > 1 else "2"]
+        processes.append(subprocess.Popen(
+            command + (["--latency"] if args.latency else [])))
+    if any(process.wait() != 0 for process in processes):
+        raise SystemExit("not all cells could be run")
+    return {cell[0]: json.loads((args.work / f"{cell[0]}.json").read_text())
+            for cell in wanted}
 
 
 def kl(rows, name):
@@ -130,25 +149,21 @@ def main():
     parser.add_argument("work", type=pathlib.Path)
     parser.add_argument("calibration", type=pathlib.Path)
     parser.add_argument("evaluation", type=pathlib.Path)
-    parser.add_argument("--autoglm", type=pathlib.Path,
-                        default="build/release/apps/autoglm/autoglm")
+    parser.add_argument("--trials", type=pathlib.Path,
+                        default="build/release/bench/bench_pass_trials")
     parser.add_argument("--model", type=pathlib.Path,
                         default="examples/glm-books")
     parser.add_argument("--jobs", type=int, default=1,
-                        help="runs side by side, with one thread each")
+                        help="processes side by side, with one thread each")
+    parser.add_argument("--latency", action="store_true",
+                        help="of both models as well; only with one job")
     parser.add_argument("--only", default="", metavar="REGEX",
                         help="cells by name, as obs-least_squares-30, "
                         "obs-sensitivity-true-40, blocks-kl-2, parts-kl-4")
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
-    wanted = [cell for cell in cells(args) if re.search(args.only, cell[0])]
-    rows = {}
-    with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
-        runs = {cell[0]: pool.submit(compress, args, cell[0], *cell[1:])
-                for cell in wanted}
-        for name, run in runs.items():
-            rows[name] = run.result()
-    print_tables(rows)
+    print_tables(run(args, [cell for cell in cells(args.model)
+                            if re.search(args.only, cell[0])]))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,16 @@
 #include "eval/metrics.h"
 
 namespace autoglm {
+namespace {
+
+// What is left to run of an original whose last states are known.
+Model head_alone(Model model) {
+  model.blocks.clear();
+  return model;
+}
+
+}  // namespace
+
 at::Tensor window_ids(const TokenWindows& windows) {
   const auto prefix = static_cast<std::int64_t>(windows.prefix.size());
   at::Tensor ids =
@@ -33,9 +43,13 @@ Scorecard evaluate(const Model& model, const TokenWindows& windows,
          "windows of one token predict nothing without prefix tokens");
   const Model compute =
       to_compute(model, options.device, options.dtype, options.product);
+  std::vector<at::Tensor>* kept = options.original_states;
+  const bool known = kept != nullptr && !kept->empty();
+  AUTOGLM_ENSURE(kept == nullptr || !options.on_states);
   std::optional<Model> reference;
   if (original != nullptr)
-    reference = to_compute(*original, options.device, options.dtype);
+    reference = to_compute(known ? head_alone(*original) : *original,
+                           options.device, options.dtype);
   if (reference &&
       reference->architecture.vocabulary != compute.architecture.vocabulary)
     fail(ErrorKind::kInput, fmt::format("the vocabularies differ: {} and {}",
@@ -44,6 +58,7 @@ Scorecard evaluate(const Model& model, const TokenWindows& windows,
   const auto prefix = static_cast<std::int64_t>(windows.prefix.size());
   const std::int64_t first = std::max<std::int64_t>(1, prefix);
   const at::Tensor all = window_ids(windows);
+  std::vector<at::Tensor> filled;
   MetricSums sums;
   Progress progress("evaluating", windows.count(), "windows");
   for (std::int64_t at = 0; at < windows.count(); at += options.batch) {
@@ -61,7 +76,14 @@ Scorecard evaluate(const Model& model, const TokenWindows& windows,
     };
     const at::Tensor x = run(compute, states);
     at::Tensor x_original;
-    if (reference) x_original = run(*reference, states_original);
+    if (reference && known)
+      x_original = kept->at(static_cast<std::size_t>(at / options.batch))
+                       .to(options.device);
+    else if (reference)
+      x_original = run(*reference, states_original);
+    AUTOGLM_ENSURE(!reference || x_original.size(0) == x.size(0));
+    if (kept != nullptr && !known)
+      filled.push_back((reference ? x_original : x).cpu());
     if (options.on_states && reference)
       options.on_states(states, states_original);
     // The head is applied to a few positions at a time: at GLM's vocabulary
@@ -85,6 +107,7 @@ Scorecard evaluate(const Model& model, const TokenWindows& windows,
         });
     progress.step(n);
   }
+  if (kept != nullptr && !known) *kept = std::move(filled);
   Scorecard out = sums.scorecard(windows.text_bytes);
   out.data = windows.source;
   out.windows = windows.count();

@@ -73,10 +73,12 @@ struct Run {
   Model original;
   TokenWindows evaluation;
   PassContext context;
+  std::vector<at::Tensor> original_states;  // over the evaluation windows
 
-  Scorecard score(const Model& model, bool against_original) const {
+  Scorecard score(const Model& model, bool against_original) {
     EvaluateOptions options_;
     options_.device = device;
+    options_.original_states = &original_states;
     return evaluate(model, evaluation, against_original ? &original : nullptr,
                     options_);
   }
@@ -317,7 +319,7 @@ Plan plan_recipe(const Recipe& recipe, const Model& model) {
 Record run_recipe(const Recipe& recipe, const RunOptions& options) {
   const auto start = Clock::now();
   check_output(recipe, options);
-  Run run{recipe, options, choose_device(recipe.device), {}, {}, {}, {}};
+  Run run{recipe, options, choose_device(recipe.device), {}, {}, {}, {}, {}};
   run.original = load_model(recipe.model);
   start_record(run);
   run_all(run, start);

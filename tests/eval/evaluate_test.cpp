@@ -162,6 +162,33 @@ TEST_CASE("evaluate: the batch size changes nothing but rounding") {
   }
 }
 
+TEST_CASE("evaluate: states of the original that are kept are not run again") {
+  const Model original = short_example(2);
+  Model model = original;
+  round_weight(model, "layers.0.mlp.down", 3, 64);
+  const TokenWindows windows = random_windows(5, 24);
+  EvaluateOptions options;
+  options.batch = 2;
+  const Json plain = to_json(evaluate(model, windows, &original, options));
+  std::vector<at::Tensor> own, beside;
+  options.original_states = &own;
+  evaluate(original, windows, nullptr, options);  // the original itself
+  options.original_states = &beside;
+  evaluate(model, windows, &original, options);  // in a comparison
+  // With other blocks in the original the result stays what it was.
+  Model spoiled = original;
+  round_weight(spoiled, "layers.1.mlp.down", 2, 64);
+  for (std::vector<at::Tensor>* states : {&own, &beside}) {
+    REQUIRE(states->size() == 3);
+    CHECK(states->front().sizes() == at::IntArrayRef({48, 256}));
+    CHECK(states->back().sizes() == at::IntArrayRef({24, 256}));
+    options.original_states = states;
+    CHECK(to_json(evaluate(model, windows, &spoiled, options)) == plain);
+  }
+  options.original_states = nullptr;
+  CHECK(to_json(evaluate(model, windows, &spoiled, options)) != plain);
+}
+
 TEST_CASE("evaluate: a batch larger than the head takes at once is the same") {
   // The head sees 2^25 logits at a time, here 8192 positions; this batch has
   // 8448. Without blocks the head is all there is to compute.

@@ -8,6 +8,7 @@ made from a fixed seed, and prints the largest absolute difference of the
 logits. transformers_logits.txt keeps what it printed and how the checkpoints
 were made.
 """
+import json
 import subprocess
 import sys
 import tempfile
@@ -38,7 +39,9 @@ def main():
     program, *models = sys.argv[1:]
     torch.manual_seed(0)
     for model in models:
-        ids = torch.randint(16, 4096, (2, 48))
+        vocabulary = json.loads(Path(model, "config.json").read_text())[
+            "vocab_size"]
+        ids = torch.randint(16, vocabulary, (2, 48))
         found, expected = ours(program, model, ids), theirs(model, ids)
         difference = (found - expected).abs().max().item()
         print(f"{model}: largest difference {difference:.2e} "

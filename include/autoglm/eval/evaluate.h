@@ -22,6 +22,12 @@ struct EvaluateOptions {
   std::function<void(const std::vector<at::Tensor>&,
                      const std::vector<at::Tensor>&)>
       on_states = {};
+  /// Where the original's last states stay between calls, on the CPU, a tensor
+  /// per batch: filled while it is empty, by a call that measures the original
+  /// itself or one that compares with it; later calls over the same windows
+  /// with the same batch and dtype do not run the original again. They take H
+  /// numbers a token. Not together with on_states.
+  std::vector<at::Tensor>* original_states = nullptr;
 };
 
 /// Perplexity, bits per byte, accuracy; with `original` the divergence too

@@ -51,6 +51,7 @@ class StructuredPruning final : public Pass {
   }
   std::vector<BlockEvidence> gather(
       const Model& model, const PassContext& context,
+      const PruningMethod& method,
       const std::vector<PruningTarget>& targets) const;
   PruningMethod method(const PassContext& context) const;
   Json prune_blocks(Model& work, const PassContext& context,
@@ -139,13 +140,13 @@ void tell_rounding(const Model& model, const Model& shapes,
 }
 
 std::vector<BlockEvidence> StructuredPruning::gather(
-    const Model& model, const PassContext& context,
+    const Model& model, const PassContext& context, const PruningMethod& method,
     const std::vector<PruningTarget>& targets) const {
   std::vector<BlockEvidence> out(model.blocks.size());
   for (std::size_t i = 0; i < out.size(); ++i)
     out[i].seed = derive_seed(context.seed, fmt::format("layers.{}", i));
   if (!context.calibration.defined()) return out;
-  const Importance importance = importance_named(options_.importance);
+  const Importance importance = method.importance;
   const at::Tensor windows = context.calibration.to(context.device);
   const auto wanted = [&](const std::string& name) {
     const auto layer = static_cast<std::size_t>(std::stoul(name.substr(7)));
@@ -162,7 +163,7 @@ std::vector<BlockEvidence> StructuredPruning::gather(
                                        context.seed, wanted);
     for (std::size_t i = 0; i < out.size(); ++i) out[i].gradients = scores[i];
   }
-  if (!options_.fisher) return out;
+  if (!options_.fisher || !method.needs_data()) return out;
   const FisherOptions fisher = {
       .batch = 8, .seed = context.seed, .wanted = [&](const std::string& name) {
         return (name.ends_with("attention.output") || name.ends_with("down")) &&
@@ -207,10 +208,11 @@ Json StructuredPruning::prune_blocks(
     progress.step();
     return out;
   };
-  const bool any = std::any_of(
-      targets.begin(), targets.end(),
-      [](const PruningTarget& t) { return t.heads || t.ffn || t.experts; });
-  if (context.calibration.defined() && any) {
+  const bool walk =
+      std::any_of(targets.begin(), targets.end(), [&](const PruningTarget& t) {
+        return t.experts || ((t.heads || t.ffn) && method.needs_data());
+      });
+  if (context.calibration.defined() && walk) {
     walk_blocks(work, work.embedding, context.calibration.to(context.device), 8,
                 [&](const BlockVisit& visit) {
                   return one(&visit, static_cast<std::size_t>(visit.layer));
@@ -235,7 +237,8 @@ void StructuredPruning::run(Model& model, PassContext& context) const {
     work = narrow_stream(work, context, how, left, note);
     context.note("hidden", std::move(note));
   }
-  const std::vector<BlockEvidence> evidence = gather(work, context, wanted);
+  const std::vector<BlockEvidence> evidence =
+      gather(work, context, how, wanted);
   if (own_widths())
     wanted = allocate_widths(work, context, options_, how, evidence, wanted);
   if (options_.uniform) check_uniform(work, wanted);
