@@ -74,11 +74,21 @@ if(LibTorch_FOUND AND NOT TARGET LibTorch::cpu)
   add_library(LibTorch::cpu INTERFACE IMPORTED)
   # After the system's own folders: the wheel ships a copy of fmt whose library
   # is not there, and it must not hide the one we link.
+  # at::parallel_for is a template: without OpenMP here its loops silently run
+  # on one thread.
   target_compile_options(LibTorch::cpu INTERFACE
+    $<$<COMPILE_LANGUAGE:CXX>:-fopenmp>
     "SHELL:-idirafter ${LibTorch_INCLUDE_DIR}"
     "SHELL:-idirafter ${LibTorch_INCLUDE_DIR}/torch/csrc/api/include")
+  # The OpenMP library that libtorch brings, so that both share their threads.
+  file(GLOB _openmp ${_torch_lib}/libgomp*.so*)
+  if(NOT _openmp)
+    find_package(OpenMP REQUIRED COMPONENTS CXX)
+    set(_openmp ${OpenMP_CXX_LIBRARIES})
+  endif()
+  list(GET _openmp 0 _openmp)
   target_link_libraries(LibTorch::cpu INTERFACE
-    ${LibTorch_cpu_LIBRARY} ${LibTorch_c10_LIBRARY})
+    ${LibTorch_cpu_LIBRARY} ${LibTorch_c10_LIBRARY} ${_openmp})
   # The CUDA wheel's torch_cpu refers to CUDA runtime libraries that sit in
   # sibling packages and are found at run time through the rpath.
   target_link_options(LibTorch::cpu INTERFACE

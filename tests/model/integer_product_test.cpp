@@ -86,6 +86,11 @@ TEST_CASE("apply_linear: an interleaved weight rounds what it multiplies") {
       for (const std::int64_t count : {1, 5, 40}) {
         const Weight packed = random_weight(bits, 75, 256, group, bits != 4);
         const Weight laid = interleaved(packed);
+        // A single row may hold one large number, which coarsens the steps of
+        // its whole span; a hundred have about as many as others.
+        const at::Tensor many = at::randn({100, 256});
+        CHECK(relative(apply_linear(many, laid, {}),
+                       apply_linear(many, packed, {})) < 0.01);
         const at::Tensor x = at::randn({count, 1, 256});
         const at::Tensor bias = at::randn({75});
         const at::Tensor exact = apply_linear(x, packed, bias);
@@ -93,7 +98,7 @@ TEST_CASE("apply_linear: an interleaved weight rounds what it multiplies") {
         INFO(describe(packed) << ", " << count << " rows");
         CHECK(y.sizes() == exact.sizes());
         const double error = relative(y, exact);
-        CHECK(error < 0.01);
+        CHECK(error < 0.02);
         CHECK(error > 1e-4);  // it is not the exact product
         const at::Tensor half = apply_linear(x.to(at::kBFloat16), laid, bias);
         CHECK(half.scalar_type() == at::kBFloat16);
