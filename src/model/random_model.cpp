@@ -31,6 +31,12 @@ constexpr const char* kGlm10b = R"({"model_type": "glm", "hidden_size": 4096,
   "num_layers": 48, "num_attention_heads": 64, "max_sequence_length": 1024,
   "vocab_size": 50304, "block_position_encoding": true,
   "architectures": ["GLMModel"]})";
+constexpr const char* kEdge = R"({"model_type": "glm", "hidden_size": 2048,
+  "num_hidden_layers": 28, "num_attention_heads": 16,
+  "num_key_value_heads": 4, "head_dim": 128, "intermediate_size": 6144,
+  "vocab_size": 59264, "max_position_embeddings": 8192,
+  "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "partial_rotary_factor": 1.0,
+  "attention_bias": false, "tie_word_embeddings": true})";
 constexpr const char* kAir = R"({"model_type": "glm4_moe", "hidden_size": 4096,
   "num_hidden_layers": 46, "num_attention_heads": 96,
   "num_key_value_heads": 8, "head_dim": 128, "intermediate_size": 10944,
@@ -45,6 +51,7 @@ constexpr const char* kAir = R"({"model_type": "glm4_moe", "hidden_size": 4096,
 constexpr PublishedShape kShapes[] = {
     {"glm-4-9b", kGlm4},
     {"glm-10b", kGlm10b},
+    {"glm-edge-1.5b", kEdge},
     {"glm-4.5-air", kAir},
     {"glm-4.5-air-layer", kAir, 1, 512},
 };

@@ -68,10 +68,23 @@ TEST_CASE(
             .epsilon(1e-6));
 }
 
+TEST_CASE("random_model: GLM-Edge-1.5B counts as published, its head is tied") {
+  RandomModelOptions options = one_layer(16);
+  const std::uint64_t one =
+      footprint(random_model("glm-edge-1.5b", options)).total().parameters;
+  options.layers = 2;
+  const std::uint64_t two =
+      footprint(random_model("glm-edge-1.5b", options)).total().parameters;
+  // 1,472,055,296: 28 blocks of 48,238,592, the table, the last norm.
+  CHECK(two - one == 48'238'592 + 2048 * std::uint64_t{64 * 33});
+  CHECK(28 * std::uint64_t{48'238'592} + 2048 * std::uint64_t{59264 + 1} ==
+        1'472'055'296);
+}
+
 TEST_CASE("random_model: what is not possible is said") {
   CHECK(error_of(ErrorKind::kConfig, [] { random_model("glm-4-8b", {}); }) ==
-        "no shape 'glm-4-8b'; there are glm-4-9b, glm-10b, glm-4.5-air, "
-        "glm-4.5-air-layer");
+        "no shape 'glm-4-8b'; there are glm-4-9b, glm-10b, "
+        "glm-edge-1.5b, glm-4.5-air, glm-4.5-air-layer");
   RandomModelOptions options = one_layer(4);
   options.group_size = 96;
   CHECK(error_of(ErrorKind::kConfig, [&] {

@@ -29,8 +29,8 @@ Model random_model(const Architecture& architecture,
                    const std::vector<PartBits>& bits,
                    const RandomWeightOptions& options = {});
 
-/// "glm-4-9b", "glm-10b", "glm-4.5-air", "glm-4.5-air-layer" (one block with
-/// routed experts and next to no vocabulary).
+/// "glm-4-9b", "glm-10b", "glm-edge-1.5b", "glm-4.5-air", "glm-4.5-air-layer"
+/// (one block with routed experts and next to no vocabulary).
 std::vector<std::string> published_shapes();
 
 struct RandomModelOptions : RandomWeightOptions {
