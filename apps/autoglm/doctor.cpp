@@ -8,6 +8,7 @@
 #include "autoglm/eval/accelerator.h"
 #include "autoglm/kernels/integer_linear.h"
 #include "autoglm/kernels/packed_linear.h"
+#include "autoglm/model/dense_product.h"
 #include "commands.h"
 #include "print.h"
 
@@ -47,6 +48,7 @@ void doctor(const Session& session) {
                      {"instruction_sets", instruction_sets()},
                      {"low_bit_kernel", kernels::packed_linear_kernel()},
                      {"integer_kernel", kernels::integer_linear_kernel()},
+                     {"dense_product", dense_product_library()},
                      {"cuda", gpu}};
   if (session.json) return print_json(json);
   TextTable table({"what", "found"});
@@ -57,6 +59,7 @@ void doctor(const Session& session) {
   table.add_row({"instruction sets", instruction_sets()});
   table.add_row({"low-bit kernel", kernels::packed_linear_kernel()});
   table.add_row({"integer kernel", kernels::integer_linear_kernel()});
+  table.add_row({"dense fp32 product", dense_product_library()});
   table.add_row({"CUDA", gpu});
   print(table.text());
 }

@@ -6,6 +6,7 @@
 #include <functional>
 
 #include "autoglm/core/error.h"
+#include "autoglm/model/dense_product.h"
 #include "autoglm/model/model.h"
 #include "model/dequantize.h"
 #include "model/integer_product.h"
@@ -63,10 +64,11 @@ at::Tensor chunked_apply(
     const std::function<at::Tensor(std::int64_t, std::int64_t)>& rows) {
   const std::int64_t chunk =
       std::max<std::int64_t>(1, kChunkElements / std::max<std::int64_t>(1, in));
-  if (out <= chunk) return at::linear(x, rows(0, out), bias);
+  if (out <= chunk) return dense_product(x, rows(0, out), bias);
   std::vector<at::Tensor> parts;
   for (std::int64_t begin = 0; begin < out; begin += chunk)
-    parts.push_back(at::linear(x, rows(begin, std::min(out, begin + chunk))));
+    parts.push_back(
+        dense_product(x, rows(begin, std::min(out, begin + chunk))));
   const at::Tensor y = at::cat(parts, -1);
   return bias.defined() ? y + bias : y;
 }
@@ -171,7 +173,7 @@ at::Tensor apply_linear(const at::Tensor& x, const Weight& weight,
   if (const auto* dense = std::get_if<DenseWeight>(&weight)) {
     const at::Tensor& value = dense->value;
     if (value.scalar_type() == x.scalar_type() || value.is_meta())
-      return at::linear(x, value.to(x.scalar_type()), own_bias);
+      return dense_product(x, value.to(x.scalar_type()), own_bias);
     return chunked_apply(
         x, value.size(0), value.size(1), own_bias,
         [&](std::int64_t begin, std::int64_t end) {

@@ -4,6 +4,7 @@
 
 #include "autoglm/core/error.h"
 #include "autoglm/core/interrupt.h"
+#include "autoglm/model/dense_product.h"
 
 namespace autoglm {
 namespace {
@@ -19,9 +20,9 @@ at::Tensor token_rows(const at::Tensor& x) {
 // sum += a' b
 void accumulate(at::Tensor& sum, const at::Tensor& a, const at::Tensor& b) {
   if (sum.defined())
-    sum.addmm_(a.t(), b);
+    sum.add_(inner_product(a, b));
   else
-    sum = at::mm(a.t(), b);
+    sum = inner_product(a, b);
 }
 
 // sum += the rows of a

@@ -7,6 +7,7 @@
 #include "autoglm/core/error.h"
 #include "autoglm/core/text.h"
 #include "autoglm/model/block_parts.h"
+#include "autoglm/model/dense_product.h"
 #include "passes/backward_walk.h"
 #include "passes/label_gradient.h"
 
@@ -29,9 +30,9 @@ struct Sums {
     const bool first = outputs.empty();
     for (std::size_t i = 0; i < parts.size(); ++i)
       if (first)
-        outputs.push_back(at::mm(parts[i].t(), parts[i]));
+        outputs.push_back(inner_product(parts[i], parts[i]));
       else
-        outputs[i].addmm_(parts[i].t(), parts[i]);
+        outputs[i].add_(inner_product(parts[i], parts[i]));
     tokens.push_back(gradient.square().sum(-1));
   }
 };
