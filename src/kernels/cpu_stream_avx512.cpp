@@ -1,0 +1,15 @@
+// AVX-512; see cpu_stream_loops.h for what may be included here.
+#include "kernels/cpu_stream_loops.h"
+
+namespace autoglm::kernels::cpu {
+
+#if defined(__AVX512F__)
+const StreamImplementation* avx512_stream() {
+  static const StreamImplementation value = stream_implementation("avx512");
+  return &value;
+}
+#else
+const StreamImplementation* avx512_stream() { return nullptr; }
+#endif
+
+}  // namespace autoglm::kernels::cpu

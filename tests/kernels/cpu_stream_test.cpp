@@ -1,0 +1,332 @@
+#include <cmath>
+#include <limits>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "autoglm/kernels/cpu_stream_kernels.h"
+#include "tests/support/catch.h"
+
+namespace autoglm::kernels::cpu {
+namespace {
+
+using Values = std::vector<float>;
+
+constexpr float kUnseen = -std::numeric_limits<float>::infinity();
+
+Values normal(std::int64_t count, unsigned seed, float size = 1) {
+  std::mt19937 random(seed);
+  std::normal_distribution<float> draw(0, size);
+  Values out(static_cast<std::size_t>(count));
+  for (float& value : out) value = draw(random);
+  return out;
+}
+
+Values empty(std::int64_t count) {
+  return Values(static_cast<std::size_t>(count),
+                std::numeric_limits<float>::quiet_NaN());
+}
+
+template <class Body>
+void for_each_level(Body&& body) {
+  for (const char* name : {"scalar", "avx2", "avx512"}) {
+    if (!force_stream_kernel(name)) continue;
+    INFO("level " << name);
+    CHECK(std::string(stream_kernel()) == name);
+    body();
+  }
+  REQUIRE(force_stream_kernel("auto"));
+}
+
+// NaN counts as far.
+bool near(float found, double expected, double tolerance) {
+  return std::abs(found - expected) <= tolerance * (1 + std::abs(expected));
+}
+
+struct Attention {
+  std::int64_t batch, heads, groups, tokens, size;
+  Values query, keys, values, bias;
+  std::vector<std::int32_t> lengths;
+
+  Attention(std::int64_t b, std::int64_t n, std::int64_t g, std::int64_t t,
+            std::int64_t d)
+      : batch(b),
+        heads(n),
+        groups(g),
+        tokens(t),
+        size(d),
+        query(normal(b * n * d, 1)),
+        keys(normal(b * g * t * d, 2)),
+        values(normal(b * g * t * d, 3)) {}
+
+  AttentionArguments arguments() const {
+    AttentionArguments a = {};
+    a.query = query.data();
+    a.query_batch_stride = heads * size;
+    a.query_head_stride = size;
+    a.keys = keys.data();
+    a.values = values.data();
+    a.cache_batch_stride = groups * tokens * size;
+    a.cache_group_stride = tokens * size;
+    a.cache_token_stride = size;
+    a.bias = bias.empty() ? nullptr : bias.data();
+    a.bias_batch_stride = tokens;
+    a.lengths = lengths.empty() ? nullptr : lengths.data();
+    a.type = cuda::NumberType::kFloat32;
+    a.batch = batch;
+    a.heads = heads;
+    a.groups = groups;
+    a.tokens = tokens;
+    a.size = size;
+    a.scale = static_cast<float>(1 / std::sqrt(static_cast<double>(size)));
+    return a;
+  }
+
+  // Parts in two ranges, as two threads would have them.
+  Values run() const {
+    AttentionArguments a = arguments();
+    REQUIRE(can_attend(a));
+    Values y = empty(batch * heads * size);
+    Values workspace = empty(attention_workspace(batch, heads, tokens, size) /
+                             static_cast<std::int64_t>(sizeof(float)));
+    a.y = y.data();
+    a.workspace = workspace.data();
+    const std::int64_t parts = attention_parts(a);
+    attend(a, parts / 2, parts);
+    attend(a, 0, parts / 2);
+    merge_attention(a, 1, batch * heads);
+    merge_attention(a, 0, 1);
+    return y;
+  }
+
+  std::vector<double> expected() const {
+    std::vector<double> out;
+    for (std::int64_t b = 0; b < batch; ++b)
+      for (std::int64_t h = 0; h < heads; ++h) {
+        const float* q = query.data() + (b * heads + h) * size;
+        const std::int64_t cache =
+            (b * groups + h / (heads / groups)) * tokens * size;
+        const std::int64_t filled = lengths.empty() ? tokens : lengths[b];
+        std::vector<double> sums(static_cast<std::size_t>(size));
+        double total = 0;
+        for (std::int64_t t = 0; t < filled; ++t) {
+          double score = 0;
+          for (std::int64_t i = 0; i < size; ++i)
+            score += static_cast<double>(q[i]) * keys[cache + t * size + i];
+          score /= std::sqrt(static_cast<double>(size));
+          if (!bias.empty()) score += bias[b * tokens + t];
+          const double weight = std::exp(score);
+          total += weight;
+          for (std::int64_t i = 0; i < size; ++i)
+            sums[i] += weight * values[cache + t * size + i];
+        }
+        for (const double sum : sums)
+          out.push_back(total > 0 ? sum / total : 0);
+      }
+    return out;
+  }
+
+  void check() const {
+    INFO(batch << " sequences, " << heads << " heads in " << groups << ", "
+               << tokens << " tokens of " << size);
+    const Values found = run();
+    const std::vector<double> wanted = expected();
+    bool all = true;
+    for (std::size_t i = 0; i < found.size(); ++i)
+      all = all && near(found[i], wanted[i], 1e-5);
+    CHECK(all);
+  }
+};
+
+}  // namespace
+
+TEST_CASE("cpu rms_norm: by hand, with and without a sum") {
+  const Values x = {3, 4}, residual = {-3, 8}, gain = {2, 0.5F};
+  for_each_level([&] {
+    Values y = empty(2), sum = empty(2);
+    NormArguments a = {};
+    a.x = x.data();
+    a.gain = gain.data();
+    a.y = y.data();
+    a.type = cuda::NumberType::kFloat32;
+    a.rows = 1;
+    a.size = 2;
+    a.epsilon = 12.5F;  // the mean square is 12.5, the divisor 5
+    rms_norm(a, 0, 1);
+    CHECK(y == Values{6.F / 5, 2.F / 5});
+    a.residual = residual.data();
+    a.sum = sum.data();
+    a.epsilon = 0;
+    rms_norm(a, 0, 1);
+    CHECK(sum == Values{0, 12});
+    CHECK(y[0] == 0);
+    CHECK(near(y[1], 0.5 * std::sqrt(2.0), 1e-7));
+  });
+}
+
+TEST_CASE("cpu rms_norm: any width, rows apart from each other") {
+  for (const std::int64_t size : {1, 15, 16, 31, 48, 100, 2048}) {
+    const std::int64_t rows = 5;
+    const Values x = normal(rows * size, 1, 30), r = normal(rows * size, 2);
+    const Values gain = normal(size, 3);
+    for_each_level([&] {
+      Values y = empty(rows * size), sum = empty(rows * size);
+      NormArguments a = {x.data(),    r.data(), sum.data(),
+                         gain.data(), y.data(), cuda::NumberType::kFloat32,
+                         rows,        size,     1e-5F};
+      rms_norm(a, 2, 4);
+      bool all = true;
+      for (std::int64_t row = 0; row < rows; ++row) {
+        double energy = 0;
+        for (std::int64_t i = row * size; i < (row + 1) * size; ++i)
+          energy += std::pow(static_cast<double>(x[i]) + r[i], 2);
+        const double scale =
+            1 / std::sqrt(energy / static_cast<double>(size) + 1e-5);
+        for (std::int64_t i = 0; i < size; ++i) {
+          const std::int64_t at = row * size + i;
+          const double h = static_cast<double>(x[at]) + r[at];
+          all = all && (row == 2 || row == 3
+                            ? near(y[at], gain[i] * h * scale, 2e-6) &&
+                                  sum[at] == x[at] + r[at]
+                            : std::isnan(y[at]) && std::isnan(sum[at]));
+        }
+      }
+      INFO(size);
+      CHECK(all);
+    });
+  }
+}
+
+TEST_CASE("cpu silu_product: over the whole range of gates") {
+  // Halves of one matrix, 100 gates and 100 ups a row and 3 that are not used.
+  const std::int64_t rows = 40, size = 100, stride = 203;
+  Values both = normal(rows * stride, 4, 20);
+  both[0] = 0;
+  both[1] = -200;
+  both[2] = 200;
+  both[3] = -87.5F;
+  for_each_level([&] {
+    Values y = empty(rows * size);
+    SiluArguments a = {};
+    a.gate = both.data();
+    a.up = both.data() + size;
+    a.stride = stride;
+    a.y = y.data();
+    a.type = cuda::NumberType::kFloat32;
+    a.rows = rows;
+    a.size = size;
+    silu_product(a, 0, rows);
+    double worst = 0;
+    for (std::int64_t r = 0; r < rows; ++r)
+      for (std::int64_t i = 0; i < size; ++i) {
+        const double gate = both[r * stride + i];
+        const double up = both[r * stride + size + i];
+        const double exact = gate / (1 + std::exp(-gate)) * up;
+        const double error = std::abs(y[r * size + i] - exact);
+        // Below that, e^-gate is past the largest number of fp32.
+        if (gate < -85)
+          CHECK(error < 1e-33);
+        else
+          worst = std::max(worst, error / (std::abs(exact) + 1e-30));
+        CHECK_FALSE(std::isnan(y[r * size + i]));
+      }
+    CHECK(worst < 5e-7);
+  });
+}
+
+TEST_CASE("cpu rotate_heads: pairs side by side or half a head apart") {
+  // Two tokens, two heads of 6 of which 4 turn; angles 90 and 180 degrees.
+  const Values x = {1,  2,  3,  4,  5,  6,  7,  8,  9,  10,  11,  12,
+                    -1, -2, -3, -4, -5, -6, -7, -8, -9, -10, -11, -12};
+  const Values cosine = {0, 0, -1, -1}, sine = {1, 1, 0, 0};
+  Values y = empty(24);
+  RotaryArguments a = {};
+  a.x = x.data();
+  a.token_stride = 12;  // [token][head]
+  a.head_stride = 6;
+  a.cosine = cosine.data();
+  a.sine = sine.data();
+  a.y = y.data();
+  a.type = cuda::NumberType::kFloat32;
+  a.batch = 1;
+  a.heads = 2;
+  a.tokens = 2;
+  a.size = 6;
+  a.turned = 4;
+  a.interleaved = true;
+  rotate_heads(a, 0, 4);
+  CHECK(y == Values{-2, 1, -4,  3, 5,  6,  1, 2, 3, 4,  -5,  -6,
+                    -8, 7, -10, 9, 11, 12, 7, 8, 9, 10, -11, -12});
+  a.interleaved = false;
+  rotate_heads(a, 0, 4);
+  CHECK(y == Values{-3, -4,  1, 2, 5,  6,  1, 2, 3, 4,  -5,  -6,
+                    -9, -10, 7, 8, 11, 12, 7, 8, 9, 10, -11, -12});
+}
+
+TEST_CASE("cpu attention: two tokens by hand") {
+  Attention one(1, 1, 1, 2, 16);
+  one.query.assign(16, 0);
+  one.query[0] = 4;  // scores 4 k / sqrt(16)
+  one.keys.assign(32, 0);
+  one.keys[0] = std::log(3.F);
+  one.values.assign(32, 0);
+  one.values[1] = 8;
+  one.values[17] = 4;
+  for_each_level([&] {
+    const Values y = one.run();  // weights 3/4 and 1/4
+    CHECK(near(y[1], 7, 1e-6));
+    CHECK(y[0] == 0);
+  });
+}
+
+TEST_CASE("cpu attention: any number of tokens, heads and groups") {
+  for_each_level([] {
+    for (const std::int64_t tokens : {1, 17, 63, 64, 65, 300})
+      for (const std::int64_t heads : {2, 6, 14})
+        Attention(2, heads, 2, tokens, 48).check();
+    Attention(1, 32, 2, 130, 128).check();
+    Attention(3, 4, 4, 70, 64).check();
+  });
+}
+
+TEST_CASE("cpu attention: what is not seen or not filled has no weight") {
+  for_each_level([] {
+    Attention a(3, 4, 2, 150, 32);
+    a.lengths = {150, 1, 64};
+    a.check();
+    a.bias.assign(450, 0);
+    for (int t = 0; t < 150; ++t) a.bias[t] = t < 70 ? kUnseen : 0.25F;
+    a.check();
+    // What lies behind the filled tokens is not read.
+    for (std::int64_t g = 0; g < 2; ++g)
+      for (std::int64_t t = 64; t < 150; ++t)
+        a.values[(2 * 2 + g) * 150 * 32 + t * 32] =
+            std::numeric_limits<float>::quiet_NaN();
+    const Values y = a.run();
+    for (const float value : y) CHECK(std::isfinite(value));
+    // Nothing at all: zero.
+    for (float& bias : a.bias) bias = kUnseen;
+    CHECK(a.run() == Values(static_cast<std::size_t>(3 * 4 * 32), 0.F));
+  });
+}
+
+TEST_CASE("cpu attention: large scores do not overflow") {
+  Attention a(1, 4, 1, 200, 64);
+  for (float& q : a.query) q *= 100;
+  for_each_level([&] { a.check(); });
+}
+
+TEST_CASE("cpu attention: what it does not take is said") {
+  AttentionArguments a = Attention(1, 4, 2, 3, 32).arguments();
+  CHECK(can_attend(a));
+  a.size = 40;
+  CHECK_FALSE(can_attend(a));
+  a.size = 32;
+  a.cache_bits = 8;
+  CHECK_FALSE(can_attend(a));
+  a.cache_bits = 0;
+  a.type = cuda::NumberType::kBFloat16;
+  CHECK_FALSE(can_attend(a));
+}
+
+}  // namespace autoglm::kernels::cpu
