@@ -9,6 +9,7 @@
 #include "autoglm/model/dense_product.h"
 #include "autoglm/model/model.h"
 #include "model/dequantize.h"
+#include "model/device_products.h"
 #include "model/integer_product.h"
 
 namespace autoglm {
@@ -24,10 +25,11 @@ constexpr std::int64_t kChunkElements = 1 << 24;
 // Sums of products of two int8 numbers stay below 2^31 up to this many.
 constexpr std::int64_t kInt8Inputs = 1 << 17;
 
-enum class Product { kDense, kPacked, kInt8, kInteger, kDequantize };
+enum class Product { kDense, kDevice, kPacked, kInt8, kInteger, kDequantize };
 
 Product product_for(const Weight& weight, std::int64_t rows) {
   if (std::holds_alternative<DenseWeight>(weight)) return Product::kDense;
+  if (has_device_product(weight, rows)) return Product::kDevice;
   const auto* w = std::get_if<QuantizedWeight>(&weight);
   if (w == nullptr || !w->codes.is_cpu()) return Product::kDequantize;
   if (w->interleaved) return Product::kInteger;
@@ -135,12 +137,36 @@ at::Tensor int8_apply(const RoundedVectors& x, const QuantizedWeight& w) {
   return y.view(shape) * x.steps;
 }
 
+// Undefined where the device's kernels do not take x.
+at::Tensor device_apply(const at::Tensor& x, const Weight& weight,
+                        const at::Tensor& bias) {
+  const ActivationScheme scheme = activations(weight);
+  if (!scheme.quantized)
+    return device_product({x, {}}, weight, bias, x.scalar_type());
+  if (std::holds_alternative<QuantizedWeight>(weight))
+    return device_product(round_rows_on_device(x, scheme), weight, bias,
+                          x.scalar_type());
+  // Numbers of e4m3 are numbers of bf16.
+  const RoundedVectors vectors = round_vectors(x, scheme, /*float8=*/true);
+  const std::int64_t count = x.numel() / x.size(-1);
+  return device_product({vectors.values.to(at::kBFloat16),
+                         vectors.steps.expand({count, 1}).contiguous()},
+                        weight, bias, x.scalar_type());
+}
+
 const char* integer_kernel() {
   const std::string_view isa = kernels::integer_linear_kernel();
   return isa == "avx512vnni" ? "integer avx512vnni"
          : isa == "avxvnni"  ? "integer avxvnni"
          : isa == "avx2"     ? "integer avx2"
                              : "integer scalar";
+}
+
+const char* device_kernel(const Weight& weight) {
+  const bool rounded = activations(weight).quantized;
+  if (std::holds_alternative<Float8Weight>(weight))
+    return rounded ? "cuda fp8 x fp8" : "cuda fp8";
+  return rounded ? "cuda int8 x int8" : "cuda packed";
 }
 
 at::Tensor matching(const at::Tensor& tensor, at::ScalarType dtype) {
@@ -182,8 +208,12 @@ at::Tensor apply_linear(const at::Tensor& x, const Weight& weight,
   }
   const std::int64_t count =
       x.numel() / std::max<std::int64_t>(1, columns(weight));
-  const Product product =
+  Product product =
       needs_gradient(x) ? Product::kDequantize : product_for(weight, count);
+  if (product == Product::kDevice) {
+    if (at::Tensor y = device_apply(x, weight, own_bias); y.defined()) return y;
+    product = Product::kDequantize;
+  }
   const ActivationScheme scheme = activations(weight);
   if (!scheme.quantized && product == Product::kDequantize)
     return dequantized_apply(x, weight, own_bias);
@@ -231,6 +261,8 @@ const char* linear_kernel(const Weight& weight, std::int64_t rows) {
   switch (product_for(weight, rows)) {
     case Product::kDense:
       return "dense";
+    case Product::kDevice:
+      return device_kernel(weight);
     case Product::kInt8:
       return "int8 gemm";
     case Product::kDequantize:

@@ -3,17 +3,33 @@
 #include "autoglm/core/error.h"
 #include "autoglm/model/mlp.h"
 #include "model/attention.h"
+#include "model/device_stream.h"
 
 namespace autoglm {
 namespace {
 
-// The stream with the projection of `values` added, through the norm that some
-// families put after a part. `normed` is what the part received.
-at::Tensor add_part(const Architecture& a, const at::Tensor& x,
-                    const at::Tensor& normed, at::Tensor out,
-                    const Norm& norm) {
-  if (norm.gain.defined()) out = apply_norm(norm, out, a.norm_epsilon);
-  return (a.normed_residual ? normed * a.residual_scale : x) + out;
+// What a part adds to the stream: `out`, through the norm that some families
+// put after a part.
+at::Tensor part_output(const Architecture& a, const at::Tensor& out,
+                       const Norm& norm) {
+  return norm.gain.defined() ? apply_norm(norm, out, a.norm_epsilon) : out;
+}
+
+// The stream that it is added to; `normed` is what the part received.
+at::Tensor part_residual(const Architecture& a, const at::Tensor& x,
+                         const at::Tensor& normed) {
+  return a.normed_residual ? normed * a.residual_scale : x;
+}
+
+// x + y and its norm.
+NormedSum norm_of_sum(const Norm& norm, const at::Tensor& x,
+                      const at::Tensor& y, double epsilon) {
+  NormedSum out = device_norm_of_sum(norm, x, y, epsilon);
+  if (!out.sum.defined()) {
+    out.sum = x + y;
+    out.normed = apply_norm(norm, out.sum, epsilon);
+  }
+  return out;
 }
 
 // What the matrices at `stop` receive, or what the block returns.
@@ -21,7 +37,7 @@ at::Tensor run_until(const Model& model, const Block& block, std::int64_t layer,
                      const at::Tensor& x, AttentionContext& context,
                      std::optional<Site> stop) {
   const Architecture& a = model.architecture;
-  at::Tensor middle = x;
+  at::Tensor middle = x, mlp_in;
   if (block.has_attention()) {
     const at::Tensor attention_in =
         apply_norm(block.input_norm, x, a.norm_epsilon);
@@ -35,14 +51,23 @@ at::Tensor run_until(const Model& model, const Block& block, std::int64_t layer,
     const Linear& output = block.attention.output;
     const at::Tensor out = apply_linear(mixed, output.weight, output.bias);
     context.done("output");
-    middle = add_part(a, x, attention_in, out, block.after_attention_norm);
+    const at::Tensor residual = part_residual(a, x, attention_in);
+    const at::Tensor added = part_output(a, out, block.after_attention_norm);
+    if (!block.has_mlp()) {
+      AUTOGLM_ENSURE(!stop);
+      return residual + added;
+    }
+    const NormedSum both =
+        norm_of_sum(block.middle_norm, residual, added, a.norm_epsilon);
+    middle = both.sum;
+    mlp_in = both.normed;
   }
   if (!block.has_mlp()) {
     AUTOGLM_ENSURE(!stop);
     return middle;
   }
-  const at::Tensor mlp_in =
-      apply_norm(block.middle_norm, middle, a.norm_epsilon);
+  if (!mlp_in.defined())
+    mlp_in = apply_norm(block.middle_norm, middle, a.norm_epsilon);
   if (stop == Site::kMlp) return mlp_in;
   if (stop == Site::kDown)
     return mlp_values(a, block.is_mixture() ? block.mixture.shared : block.mlp,
@@ -58,7 +83,8 @@ at::Tensor run_until(const Model& model, const Block& block, std::int64_t layer,
     out = apply_linear(values, block.mlp.down.weight, block.mlp.down.bias);
     context.done("down");
   }
-  return add_part(a, middle, mlp_in, out, block.after_mlp_norm);
+  return part_residual(a, middle, mlp_in) +
+         part_output(a, out, block.after_mlp_norm);
 }
 
 at::Tensor run_blocks(const Model& model, at::Tensor x,
@@ -76,6 +102,7 @@ at::Tensor run_blocks(const Model& model, at::Tensor x,
 }  // namespace
 
 at::Tensor apply_norm(const Norm& norm, const at::Tensor& x, double epsilon) {
+  if (at::Tensor y = device_norm(norm, x, epsilon); y.defined()) return y;
   const at::Tensor wide = x.to(at::kFloat);
   if (norm.bias.defined())
     return at::layer_norm(wide, {x.size(-1)}, norm.gain.to(at::kFloat),
