@@ -62,10 +62,15 @@ void append(at::Tensor& cached, const at::Tensor& added,
   cached.narrow(2, old, added.size(2)).copy_(added);
 }
 
-// Adds keys or values to the cached ones, in the form in which these are kept.
+// Adds keys or values to the cached ones, in the form in which these are kept:
+// at the place that the device knows, or behind all others.
 void extend(at::Tensor& cached, const at::Tensor& added, int bits,
-            std::int64_t expected) {
-  append(cached, bits > 0 ? encode_heads(added, bits) : added, expected);
+            const KvCache& cache) {
+  const at::Tensor kept = bits > 0 ? encode_heads(added, bits) : added;
+  if (cache.slot.defined())
+    cached.index_copy_(2, cache.slot, kept);
+  else
+    append(cached, kept, cache.expected);
 }
 
 // Queries, keys and values of the new tokens, [B, heads, T, D] each.
@@ -235,11 +240,11 @@ at::Tensor attend_cache(const Heads& heads, std::size_t layer, int bits,
                         const AttentionContext& context) {
   KvCache& cache = *context.cache;
   at::Tensor &keys = cache.keys.at(layer), &values = cache.values.at(layer);
-  extend(keys, heads.key, bits, cache.expected);
-  extend(values, heads.value, bits, cache.expected);
+  extend(keys, heads.key, bits, cache);
+  extend(values, heads.value, bits, cache);
   if (at::Tensor y = device_decode_attention(
           heads.query, keys, values,
-          score_bias(heads.query, keys.size(2), context), {}, bits);
+          score_bias(heads.query, keys.size(2), context), cache.filled, bits);
       y.defined())
     return y;
   if (bits == 0) return attend(heads.query, keys, values, context);

@@ -203,6 +203,12 @@ at::Tensor forward(const Model& model, const at::Tensor& ids,
   AttentionContext context = attention_context(
       model, ids, options.mask, options.positions, options.cache);
   context.on_part = options.on_part;
+  return forward_in(model, ids, context, options);
+}
+
+at::Tensor forward_in(const Model& model, const at::Tensor& ids,
+                      AttentionContext& context,
+                      const ForwardOptions& options) {
   at::Tensor x = embed(model, model.embedding, ids, context, options.dtype);
   context.done("embedding");
   x = run_blocks(model, x, context, options.on_hidden);

@@ -2,19 +2,28 @@
 // tensors on the CPU, with a count of the calls that were taken.
 #pragma once
 
+#include <functional>
+#include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "autoglm/model/device_kernels.h"
 
 namespace autoglm::test {
 
+/// Whether the emulated device records work, and how that goes.
+enum class Recording { kNone, kWorks, kFails };
+
 /// Kernels of the CPU for as long as it lives.
 class EmulatedKernels {
  public:
-  EmulatedKernels() {
+  explicit EmulatedKernels(Recording recording = Recording::kNone)
+      : kernels_(table()) {
+    if (recording == Recording::kWorks) kernels_.capture = capture;
+    if (recording == Recording::kFails) kernels_.capture = refuse;
     calls().clear();
-    set_device_kernels(at::kCPU, &table());
+    set_device_kernels(at::kCPU, &kernels_);
   }
   ~EmulatedKernels() { set_device_kernels(at::kCPU, nullptr); }
   EmulatedKernels(const EmulatedKernels&) = delete;
@@ -49,6 +58,28 @@ class EmulatedKernels {
   static Status counted(Status status, const char* name) {
     if (status == Status::kOk) calls().emplace_back(name);
     return status;
+  }
+
+  // Done again by calling it again.
+  class Again final : public CapturedWork {
+   public:
+    explicit Again(std::function<void()> body) : body_(std::move(body)) {}
+    void replay() override {
+      calls().emplace_back("replay");
+      body_();
+    }
+
+   private:
+    std::function<void()> body_;
+  };
+  static std::unique_ptr<CapturedWork> capture(
+      at::Device, const std::function<void()>& body) {
+    calls().emplace_back("capture");
+    return std::make_unique<Again>(body);
+  }
+  static std::unique_ptr<CapturedWork> refuse(at::Device,
+                                              const std::function<void()>&) {
+    TORCH_CHECK(false, "operation not permitted when stream is capturing");
   }
 
   static const DeviceKernels& table() {
@@ -95,6 +126,8 @@ class EmulatedKernels {
     }();
     return kernels;
   }
+
+  DeviceKernels kernels_;
 };
 
 }  // namespace autoglm::test
