@@ -11,6 +11,7 @@
 #include "model/dequantize.h"
 #include "model/device_products.h"
 #include "model/integer_product.h"
+#include "model/joined_linears.h"
 
 namespace autoglm {
 namespace {
@@ -238,6 +239,14 @@ at::Tensor apply_linear(const at::Tensor& x, const Weight& weight,
 
 std::vector<at::Tensor> apply_linears(
     const at::Tensor& x, const std::vector<const Linear*>& linears) {
+  if (device_kernels_for(x.device()) != nullptr && !needs_gradient(x))
+    if (const auto all = joined(linears)) {
+      std::vector<std::int64_t> sizes;
+      for (const Linear* linear : linears)
+        sizes.push_back(rows(linear->weight));
+      return apply_linear(x, all->weight, all->bias)
+          .split_with_sizes(sizes, -1);
+    }
   std::vector<const QuantizedWeight*> weights;
   for (const Linear* linear : linears) {
     const QuantizedWeight* w = interleaved_weight(*linear);

@@ -38,7 +38,9 @@ std::string why_not_recorded(const Model& model, const KvCache& cache,
       return "what sparse attention selects depends on the length";
   }
   const Architecture& a = model.architecture;
-  if (a.position_rows > 0) return "learned positions end with their table";
+  // No position is beyond the number of tokens.
+  if (a.position_rows > 0 && cache.expected >= a.position_rows)
+    return "the text may pass the end of the learned positions";
   if (a.two_dimensional() && cache.length() == 0)
     return "positions depend on a prompt that is not there";
   return "";

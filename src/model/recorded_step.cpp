@@ -44,13 +44,10 @@ RecordedStep::RecordedStep(const Model& model, KvCache cache,
       ids_(at::zeros({batch, 1}, on(device_, at::kLong))) {
   place(cache_);
   make_buffers();
-  // Once for real: libraries and kernels make themselves ready in their first
-  // call, which cannot be recorded. What it leaves in the cache, the first
-  // step writes over.
-  rewind();
-  run();
   rewind();
   work_ = device_kernels_for(device_)->capture(device_, [this] { run(); });
+  // What the one run has left in the cache, the first step writes over.
+  rewind();
 }
 
 // Positions of the next token and what they grow by, as forward() counts them.

@@ -14,9 +14,9 @@
 namespace autoglm {
 
 /// Why a step of this model cannot be recorded after what is in `cache`; empty
-/// if it can: no device that records, no room for a few tokens
-/// more in KvCache::expected, experts or tokens that the host selects, learned
-/// positions.
+/// if it can: no device that records, no room for a few tokens more in
+/// KvCache::expected, experts or tokens that the host selects, learned
+/// positions that may end before.
 std::string why_not_recorded(const Model& model, const KvCache& cache,
                              at::Device device);
 

@@ -25,10 +25,11 @@ struct DeviceKernels {
   kernels::cuda::Launchers launch;
   /// The stream on which libtorch queues its own work now.
   kernels::cuda::Stream (*stream)(at::Device device);
-  /// Records what `body` queues, without doing it. `body` may not wait for the
-  /// device, copy to the host, or depend on what is in a tensor; it must have
-  /// run once before. Throws whatever the device says of a body that does.
-  /// Null: the device records nothing.
+  /// Runs `body` once, since libraries make themselves ready in their first
+  /// call, then records what it queues, without doing it. `body` may not wait
+  /// for the device, copy to the host, or depend on what is in a tensor. Throws
+  /// whatever the device says of a body that does. Null: the device records
+  /// nothing.
   std::unique_ptr<CapturedWork> (*capture)(at::Device device,
                                            const std::function<void()>& body);
 };

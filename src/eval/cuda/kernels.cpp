@@ -7,6 +7,8 @@
 #include <cuda_runtime_api.h>
 
 #include <cstdio>
+#include <map>
+#include <mutex>
 
 #include "eval/cuda/plugin.h"
 
@@ -20,16 +22,31 @@ kernels::cuda::Stream current_stream(at::Device device) {
   return c10::cuda::getCurrentCUDAStream(device.index()).stream();
 }
 
+// Work cannot be recorded on the default stream. One stream for all graphs, for
+// which cuBLAS keeps one workspace.
+c10::cuda::CUDAStream recording_stream(c10::DeviceIndex device) {
+  static std::map<c10::DeviceIndex, c10::cuda::CUDAStream> streams;
+  static std::mutex mutex;
+  const std::lock_guard lock(mutex);
+  const auto found = streams.find(device);
+  if (found != streams.end()) return found->second;
+  return streams
+      .emplace(device,
+               c10::cuda::getStreamFromPool(/*isHighPriority=*/false, device))
+      .first->second;
+}
+
 class Graph final : public CapturedWork {
  public:
   Graph(at::Device device, const std::function<void()>& body)
       : device_(device.index()) {
     const c10::cuda::CUDAGuard guard(device_);
+    const c10::cuda::CUDAStream stream = recording_stream(device_);
     // What the body reads is there, whichever stream wrote it.
     c10::cuda::device_synchronize();
-    // The default stream cannot be captured.
-    const c10::cuda::CUDAStreamGuard stream(
-        c10::cuda::getStreamFromPool(/*isHighPriority=*/false, device_));
+    const c10::cuda::CUDAStreamGuard on(stream);
+    body();
+    stream.synchronize();
     graph_.capture_begin();
     try {
       body();
