@@ -3,21 +3,15 @@
 #include <dlfcn.h>
 
 #include "autoglm/model/device_kernels.h"
+#include "tests/eval/gpu_or_skip.h"
 #include "tests/support/catch.h"
 #include "tests/support/throws.h"
 
 namespace autoglm {
 namespace {
 
+using test::accelerator_or_skip;
 using test::error_of;
-
-// The accelerator, or null pointer after saying why the test has nothing to do.
-Accelerator* accelerator_or_skip() {
-  std::string why;
-  Accelerator* cuda = find_cuda(&why);
-  if (cuda == nullptr) WARN("skipped, no CUDA device: " << why);
-  return cuda;
-}
 
 TEST_CASE("find_cuda: gives an accelerator or a reason, never both") {
   std::string why;
