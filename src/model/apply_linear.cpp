@@ -28,17 +28,21 @@ constexpr std::int64_t kInt8Inputs = 1 << 17;
 
 enum class Product { kDense, kDevice, kPacked, kInt8, kInteger, kDequantize };
 
+// True where libtorch multiplies int8 by int8, and not in a plain loop.
+bool has_int8_product(const QuantizedWeight& w, std::int64_t rows) {
+  if (!w.activations.quantized || w.in > kInt8Inputs) return false;
+  if (w.codes.is_cpu()) return at::cpu::is_avx512_vnni_supported();
+  return w.codes.is_cuda() && rows > 16 && w.in % 8 == 0 && w.out % 8 == 0;
+}
+
 Product product_for(const Weight& weight, std::int64_t rows) {
   if (std::holds_alternative<DenseWeight>(weight)) return Product::kDense;
   if (has_device_product(weight, rows)) return Product::kDevice;
   const auto* w = std::get_if<QuantizedWeight>(&weight);
-  if (w == nullptr || !w->codes.is_cpu()) return Product::kDequantize;
+  if (w == nullptr) return Product::kDequantize;
   if (w->interleaved) return Product::kInteger;
-  if (rows <= kPackedRows) return Product::kPacked;
-  // Without VNNI libtorch multiplies int8 in a plain loop.
-  const bool int8 = w->activations.quantized && w->in <= kInt8Inputs &&
-                    at::cpu::is_avx512_vnni_supported();
-  return int8 ? Product::kInt8 : Product::kDequantize;
+  if (w->codes.is_cpu() && rows <= kPackedRows) return Product::kPacked;
+  return has_int8_product(*w, rows) ? Product::kInt8 : Product::kDequantize;
 }
 
 at::Tensor packed_apply(const at::Tensor& x, const QuantizedWeight& w) {
@@ -123,7 +127,8 @@ RoundedVectors round_vectors(const at::Tensor& x,
 at::Tensor int8_apply(const RoundedVectors& x, const QuantizedWeight& w) {
   const at::Tensor flat = x.values.reshape({-1, w.in}).to(at::kChar);
   const at::Tensor stored = w.codes.view(at::kByte).narrow(1, 0, w.in);
-  const std::int64_t chunk = std::max<std::int64_t>(1, kChunkElements / w.in);
+  const std::int64_t chunk =
+      std::max<std::int64_t>(1, kChunkElements / w.in / 8) * 8;
   std::vector<at::Tensor> parts;
   for (std::int64_t begin = 0; begin < w.out; begin += chunk) {
     const std::int64_t count = std::min(chunk, w.out - begin);
@@ -140,8 +145,8 @@ at::Tensor int8_apply(const RoundedVectors& x, const QuantizedWeight& w) {
 
 // Undefined where the device's kernels do not take x.
 at::Tensor device_apply(const at::Tensor& x, const Weight& weight,
+                        const ActivationScheme& scheme,
                         const at::Tensor& bias) {
-  const ActivationScheme scheme = activations(weight);
   if (!scheme.quantized)
     return device_product({x, {}}, weight, bias, x.scalar_type());
   if (std::holds_alternative<QuantizedWeight>(weight))
@@ -181,7 +186,7 @@ at::Tensor with_bias(const at::Tensor& y, const at::Tensor& bias) {
 }
 
 bool needs_gradient(const at::Tensor& x) {
-  return at::GradMode::is_enabled() && x.requires_grad();
+  return at::GradMode::is_enabled() && x.defined() && x.requires_grad();
 }
 
 // Null pointer where x is not rounded by the product.
@@ -211,11 +216,16 @@ at::Tensor apply_linear(const at::Tensor& x, const Weight& weight,
       x.numel() / std::max<std::int64_t>(1, columns(weight));
   Product product =
       needs_gradient(x) ? Product::kDequantize : product_for(weight, count);
+  const ActivationScheme scheme = activations(weight);
   if (product == Product::kDevice) {
-    if (at::Tensor y = device_apply(x, weight, own_bias); y.defined()) return y;
+    const bool apart = needs_gradient(own_bias);
+    const at::Tensor y =
+        needs_gradient(scheme.scale)
+            ? at::Tensor()
+            : device_apply(x, weight, scheme, apart ? at::Tensor() : own_bias);
+    if (y.defined()) return apart ? with_bias(y, own_bias) : y;
     product = Product::kDequantize;
   }
-  const ActivationScheme scheme = activations(weight);
   if (!scheme.quantized && product == Product::kDequantize)
     return dequantized_apply(x, weight, own_bias);
   at::Tensor y;

@@ -18,6 +18,7 @@ bool are_alike(const Linear& first, const Linear& other) {
          a->activations.quantized == b->activations.quantized &&
          a->activations.dynamic() && b->activations.dynamic() &&
          first.bias.defined() == other.bias.defined() &&
+         !other.bias.requires_grad() &&
          (!first.bias.defined() ||
           first.bias.scalar_type() == other.bias.scalar_type());
 }

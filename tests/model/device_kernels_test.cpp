@@ -154,6 +154,21 @@ TEST_CASE("apply_linear: what no kernel takes is left to libtorch") {
   CHECK(name.find("cuda") == std::string::npos);
 }
 
+TEST_CASE("apply_linear: a kernel of the device stops no gradient") {
+  const Weight weight = random_weight(4, 16, 96, 32, true);
+  const at::Tensor x = at::randn({3, 96});
+  const at::Tensor bias = at::randn({16}).requires_grad_(true);
+  const at::Tensor step = at::full({1}, 0.05f).requires_grad_(true);
+  const Weight rounded =
+      with_activations(random_weight(8, 16, 96, 96, true), step);
+  const EmulatedKernels kernels;
+  apply_linear(x, weight, bias).sum().backward();
+  CHECK(at::equal(bias.grad(), at::full({16}, 3.0f)));
+  CHECK(EmulatedKernels::take("packed") == 1);
+  CHECK(apply_linear(x, rounded, {}).requires_grad());
+  CHECK(EmulatedKernels::take("packed") == 0);
+}
+
 TEST_CASE("apply_norm: RMSNorm runs on the device, LayerNorm does not") {
   const at::NoGradGuard no_grad;
   for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
