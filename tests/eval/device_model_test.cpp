@@ -78,6 +78,29 @@ TEST_CASE("device kernels: a GPU says what the CPU says", "[gpu]") {
     }
 }
 
+TEST_CASE("apply_linear: rounded activations on a GPU", "[gpu]") {
+  if (!kernels_or_skip()) return;
+  const at::Tensor dense = at::randn({48, 96});
+  const at::Tensor step = at::full({1}, 0.03f);
+  const Weight int8 = test::packed(dense, 8, 96);
+  const Weight float8 = round_float8(dense, at::kFloat);
+  for (const Weight& weight :
+       {with_activations(int8), with_activations(int8, step),
+        with_activations(float8), with_activations(float8, step)})
+    for (const std::int64_t count : {1, 20, 40}) {
+      INFO(describe(weight) << ", " << count << " rows");
+      const at::Tensor x = at::randn({count, 96});
+      const at::Tensor expected = apply_linear(x, weight, {});
+      const Weight own = to_device(weight, at::kCUDA);
+      CHECK(relative(apply_linear(x.to(at::kCUDA), own, {}).to(at::kCPU),
+                     expected) < 1e-4);
+      const std::string name = linear_kernel(own, count);
+      if (count == 40 && std::holds_alternative<QuantizedWeight>(weight))
+        CHECK(name == "int8 gemm");
+      if (count < 40) CHECK(name.find("cuda ") == 0);
+    }
+}
+
 TEST_CASE("decoder: a graph of a GPU writes what its steps write", "[gpu]") {
   if (!kernels_or_skip()) return;
   for (const char* family : {"glm", "glm4", "chatglm", "chatglm-6b"})
