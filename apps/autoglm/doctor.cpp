@@ -39,6 +39,12 @@ void doctor(const Session& session) {
                               ? fmt::format("{} ({})", cuda->device_name(0),
                                             format_bytes(cuda->total_memory(0)))
                               : "none: " + why;
+  std::string why_no_kernels;
+  const std::string gpu_kernels =
+      has_cuda_kernels(&why_no_kernels)
+          ? "low-bit products, dequantization, norms, rotation, attention, one "
+            "graph per step"
+          : "none: " + why_no_kernels;
   const auto memory = static_cast<std::uint64_t>(sysconf(_SC_PHYS_PAGES)) *
                       static_cast<std::uint64_t>(sysconf(_SC_PAGE_SIZE));
   const Json json = {{"autoglm", version()},
@@ -49,7 +55,8 @@ void doctor(const Session& session) {
                      {"low_bit_kernel", kernels::packed_linear_kernel()},
                      {"integer_kernel", kernels::integer_linear_kernel()},
                      {"dense_product", dense_product_library()},
-                     {"cuda", gpu}};
+                     {"cuda", gpu},
+                     {"cuda_kernels", gpu_kernels}};
   if (session.json) return print_json(json);
   TextTable table({"what", "found"});
   table.add_row({"autoglm", version()});
@@ -61,6 +68,7 @@ void doctor(const Session& session) {
   table.add_row({"integer kernel", kernels::integer_linear_kernel()});
   table.add_row({"dense fp32 product", dense_product_library()});
   table.add_row({"CUDA", gpu});
+  table.add_row({"CUDA kernels", gpu_kernels});
   print(table.text());
 }
 

@@ -30,11 +30,14 @@ void generate_text(const Options& options, const Session& session) {
   if (ids.empty())
     fail(ErrorKind::kConfig,
          "--prompt is empty and this model has no prefix tokens to start from");
+  // A GPU's kernels read caches of 16 bits.
+  const at::ScalarType dtype = device.is_cuda() ? at::kBFloat16 : at::kFloat;
   const Model compute = to_compute(
-      std::move(model), device, at::kFloat,
+      std::move(model), device, dtype,
       options.exact ? QuantizedProduct::kExact : QuantizedProduct::kInteger);
 
   GenerateOptions generation;
+  generation.dtype = dtype;
   generation.max_tokens = options.tokens;
   generation.temperature = options.temperature;
   std::vector<TokenId> text_ids(ids);

@@ -13,6 +13,7 @@
 #include "autoglm/core/progress.h"
 #include "autoglm/core/text.h"
 #include "autoglm/eval/accelerator.h"
+#include "autoglm/model/decoder.h"
 #include "autoglm/model/footprint.h"
 #include "autoglm/model/forward.h"
 #include "eval/subject.h"
@@ -31,6 +32,7 @@ std::string device_text(at::Device device) {
 // Milliseconds, one list per round.
 struct Samples {
   std::vector<std::vector<double>> prefill, decode;
+  bool recorded = false;  // a decode step is one graph
 };
 
 double quantile(std::vector<double> sorted_or_not, double share) {
@@ -92,10 +94,12 @@ void measure_once(const Model& model, const at::Tensor& prompt,
     samples.prefill.push_back({time_ms(
         device, [&] { next = forward(model, prompt, options).argmax(-1); })});
   if (!point.decode) return;
+  Decoder decoder(model, std::move(cache), point.batch, dtype);
+  samples.recorded = decoder.is_recorded();
   std::vector<double> steps;
   for (std::int64_t i = 0; i < point.generate; ++i)
-    steps.push_back(time_ms(
-        device, [&] { next = forward(model, next, options).argmax(-1); }));
+    steps.push_back(
+        time_ms(device, [&] { next = decoder.step(next).argmax(-1, true); }));
   samples.decode.push_back(std::move(steps));
 }
 
@@ -128,6 +132,7 @@ Latency describe_run(const Model& model, const LatencyPoint& point,
   name_kernels(model, point.batch, point.prompt, out.dtype.c_str(),
                out.prefill);
   name_kernels(model, point.batch, 1, out.dtype.c_str(), out.decode);
+  if (samples.recorded) out.decode.kernel += " (one graph)";
   return out;
 }
 

@@ -9,7 +9,9 @@
 #include "autoglm/model/dense_product.h"
 #include "autoglm/model/model.h"
 #include "model/dequantize.h"
+#include "model/device_products.h"
 #include "model/integer_product.h"
+#include "model/joined_linears.h"
 
 namespace autoglm {
 namespace {
@@ -24,18 +26,23 @@ constexpr std::int64_t kChunkElements = 1 << 24;
 // Sums of products of two int8 numbers stay below 2^31 up to this many.
 constexpr std::int64_t kInt8Inputs = 1 << 17;
 
-enum class Product { kDense, kPacked, kInt8, kInteger, kDequantize };
+enum class Product { kDense, kDevice, kPacked, kInt8, kInteger, kDequantize };
+
+// True where libtorch multiplies int8 by int8, and not in a plain loop.
+bool has_int8_product(const QuantizedWeight& w, std::int64_t rows) {
+  if (!w.activations.quantized || w.in > kInt8Inputs) return false;
+  if (w.codes.is_cpu()) return at::cpu::is_avx512_vnni_supported();
+  return w.codes.is_cuda() && rows > 16 && w.in % 8 == 0 && w.out % 8 == 0;
+}
 
 Product product_for(const Weight& weight, std::int64_t rows) {
   if (std::holds_alternative<DenseWeight>(weight)) return Product::kDense;
+  if (has_device_product(weight, rows)) return Product::kDevice;
   const auto* w = std::get_if<QuantizedWeight>(&weight);
-  if (w == nullptr || !w->codes.is_cpu()) return Product::kDequantize;
+  if (w == nullptr) return Product::kDequantize;
   if (w->interleaved) return Product::kInteger;
-  if (rows <= kPackedRows) return Product::kPacked;
-  // Without VNNI libtorch multiplies int8 in a plain loop.
-  const bool int8 = w->activations.quantized && w->in <= kInt8Inputs &&
-                    at::cpu::is_avx512_vnni_supported();
-  return int8 ? Product::kInt8 : Product::kDequantize;
+  if (w->codes.is_cpu() && rows <= kPackedRows) return Product::kPacked;
+  return has_int8_product(*w, rows) ? Product::kInt8 : Product::kDequantize;
 }
 
 at::Tensor packed_apply(const at::Tensor& x, const QuantizedWeight& w) {
@@ -120,7 +127,8 @@ RoundedVectors round_vectors(const at::Tensor& x,
 at::Tensor int8_apply(const RoundedVectors& x, const QuantizedWeight& w) {
   const at::Tensor flat = x.values.reshape({-1, w.in}).to(at::kChar);
   const at::Tensor stored = w.codes.view(at::kByte).narrow(1, 0, w.in);
-  const std::int64_t chunk = std::max<std::int64_t>(1, kChunkElements / w.in);
+  const std::int64_t chunk =
+      std::max<std::int64_t>(1, kChunkElements / w.in / 8) * 8;
   std::vector<at::Tensor> parts;
   for (std::int64_t begin = 0; begin < w.out; begin += chunk) {
     const std::int64_t count = std::min(chunk, w.out - begin);
@@ -135,12 +143,36 @@ at::Tensor int8_apply(const RoundedVectors& x, const QuantizedWeight& w) {
   return y.view(shape) * x.steps;
 }
 
+// Undefined where the device's kernels do not take x.
+at::Tensor device_apply(const at::Tensor& x, const Weight& weight,
+                        const ActivationScheme& scheme,
+                        const at::Tensor& bias) {
+  if (!scheme.quantized)
+    return device_product({x, {}}, weight, bias, x.scalar_type());
+  if (std::holds_alternative<QuantizedWeight>(weight))
+    return device_product(round_rows_on_device(x, scheme), weight, bias,
+                          x.scalar_type());
+  // Numbers of e4m3 are numbers of bf16.
+  const RoundedVectors vectors = round_vectors(x, scheme, /*float8=*/true);
+  const std::int64_t count = x.numel() / x.size(-1);
+  return device_product({vectors.values.to(at::kBFloat16),
+                         vectors.steps.expand({count, 1}).contiguous()},
+                        weight, bias, x.scalar_type());
+}
+
 const char* integer_kernel() {
   const std::string_view isa = kernels::integer_linear_kernel();
   return isa == "avx512vnni" ? "integer avx512vnni"
          : isa == "avxvnni"  ? "integer avxvnni"
          : isa == "avx2"     ? "integer avx2"
                              : "integer scalar";
+}
+
+const char* device_kernel(const Weight& weight) {
+  const bool rounded = activations(weight).quantized;
+  if (std::holds_alternative<Float8Weight>(weight))
+    return rounded ? "cuda fp8 x fp8" : "cuda fp8";
+  return rounded ? "cuda int8 x int8" : "cuda packed";
 }
 
 at::Tensor matching(const at::Tensor& tensor, at::ScalarType dtype) {
@@ -154,7 +186,7 @@ at::Tensor with_bias(const at::Tensor& y, const at::Tensor& bias) {
 }
 
 bool needs_gradient(const at::Tensor& x) {
-  return at::GradMode::is_enabled() && x.requires_grad();
+  return at::GradMode::is_enabled() && x.defined() && x.requires_grad();
 }
 
 // Null pointer where x is not rounded by the product.
@@ -182,9 +214,18 @@ at::Tensor apply_linear(const at::Tensor& x, const Weight& weight,
   }
   const std::int64_t count =
       x.numel() / std::max<std::int64_t>(1, columns(weight));
-  const Product product =
+  Product product =
       needs_gradient(x) ? Product::kDequantize : product_for(weight, count);
   const ActivationScheme scheme = activations(weight);
+  if (product == Product::kDevice) {
+    const bool apart = needs_gradient(own_bias);
+    const at::Tensor y =
+        needs_gradient(scheme.scale)
+            ? at::Tensor()
+            : device_apply(x, weight, scheme, apart ? at::Tensor() : own_bias);
+    if (y.defined()) return apart ? with_bias(y, own_bias) : y;
+    product = Product::kDequantize;
+  }
   if (!scheme.quantized && product == Product::kDequantize)
     return dequantized_apply(x, weight, own_bias);
   at::Tensor y;
@@ -208,6 +249,14 @@ at::Tensor apply_linear(const at::Tensor& x, const Weight& weight,
 
 std::vector<at::Tensor> apply_linears(
     const at::Tensor& x, const std::vector<const Linear*>& linears) {
+  if (device_kernels_for(x.device()) != nullptr && !needs_gradient(x))
+    if (const auto all = joined(linears)) {
+      std::vector<std::int64_t> sizes;
+      for (const Linear* linear : linears)
+        sizes.push_back(rows(linear->weight));
+      return apply_linear(x, all->weight, all->bias)
+          .split_with_sizes(sizes, -1);
+    }
   std::vector<const QuantizedWeight*> weights;
   for (const Linear* linear : linears) {
     const QuantizedWeight* w = interleaved_weight(*linear);
@@ -231,6 +280,8 @@ const char* linear_kernel(const Weight& weight, std::int64_t rows) {
   switch (product_for(weight, rows)) {
     case Product::kDense:
       return "dense";
+    case Product::kDevice:
+      return device_kernel(weight);
     case Product::kInt8:
       return "int8 gemm";
     case Product::kDequantize:

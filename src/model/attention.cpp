@@ -5,6 +5,7 @@
 
 #include "autoglm/core/error.h"
 #include "model/coded_heads.h"
+#include "model/device_stream.h"
 
 namespace autoglm {
 namespace {
@@ -26,6 +27,8 @@ at::Tensor split_heads(const at::Tensor& x, std::int64_t head_size) {
 at::Tensor rotate_front(const at::Tensor& x, const AttentionContext& context,
                         Rotary rotary, std::int64_t size) {
   if (size == 0 || rotary == Rotary::kNone) return x;
+  if (at::Tensor y = device_rotate(x, context, rotary, size); y.defined())
+    return y;
   const std::int64_t rest = x.size(-1) - size;
   if (rest == 0) return rotate(x, context, rotary);
   return at::cat({rotate(x.narrow(-1, 0, size), context, rotary),
@@ -59,14 +62,15 @@ void append(at::Tensor& cached, const at::Tensor& added,
   cached.narrow(2, old, added.size(2)).copy_(added);
 }
 
-// Adds keys or values to the cached ones and returns all of them. `bits` 0:
-// they are kept as they are.
-at::Tensor extend(at::Tensor& cached, const at::Tensor& added, int bits,
-                  std::int64_t expected) {
-  append(cached, bits > 0 ? encode_heads(added, bits) : added, expected);
-  return bits > 0
-             ? decode_heads(cached, added.size(-1), bits, added.scalar_type())
-             : cached;
+// Adds keys or values to the cached ones, in the form in which these are kept:
+// at the place that the device knows, or behind all others.
+void extend(at::Tensor& cached, const at::Tensor& added, int bits,
+            const KvCache& cache) {
+  const at::Tensor kept = bits > 0 ? encode_heads(added, bits) : added;
+  if (cache.slot.defined())
+    cached.index_copy_(2, cache.slot, kept);
+  else
+    append(cached, kept, cache.expected);
 }
 
 // Queries, keys and values of the new tokens, [B, heads, T, D] each.
@@ -202,13 +206,17 @@ at::Tensor select_tokens(const Architecture& a, const Indexer& indexer,
       .scatter(-1, chosen, 0.0);
 }
 
+// What is added to the scores of `all` tokens; undefined: nothing.
+at::Tensor score_bias(const at::Tensor& query, std::int64_t all,
+                      const AttentionContext& context) {
+  if (!context.selection.defined()) return context.bias;
+  const at::Tensor own = visible(query, all, context);
+  return own.defined() ? own + context.selection : context.selection;
+}
+
 at::Tensor attend(const at::Tensor& query, at::Tensor key, at::Tensor value,
                   const AttentionContext& context) {
-  at::Tensor seen = context.bias;
-  if (context.selection.defined()) {
-    const at::Tensor own = visible(query, key.size(2), context);
-    seen = own.defined() ? own + context.selection : context.selection;
-  }
+  const at::Tensor seen = score_bias(query, key.size(2), context);
   std::optional<at::Tensor> bias;
   if (seen.defined()) bias = seen.to(query.scalar_type());
   const std::int64_t repeat = query.size(1) / key.size(1);
@@ -225,6 +233,26 @@ at::Tensor attend(const at::Tensor& query, at::Tensor key, at::Tensor value,
   }
   const bool causal = !bias && query.size(2) > 1;
   return at::scaled_dot_product_attention(query, key, value, bias, 0.0, causal);
+}
+
+// The new tokens' attention to all tokens of the cache, which they join.
+at::Tensor attend_cache(const Heads& heads, std::size_t layer, int bits,
+                        const AttentionContext& context) {
+  KvCache& cache = *context.cache;
+  at::Tensor &keys = cache.keys.at(layer), &values = cache.values.at(layer);
+  extend(keys, heads.key, bits, cache);
+  extend(values, heads.value, bits, cache);
+  if (at::Tensor y = device_decode_attention(
+          heads.query, keys, values,
+          score_bias(heads.query, keys.size(2), context), cache.filled, bits);
+      y.defined())
+    return y;
+  if (bits == 0) return attend(heads.query, keys, values, context);
+  const auto decoded = [&](const at::Tensor& coded, const at::Tensor& like) {
+    return decode_heads(coded, like.size(-1), bits, like.scalar_type());
+  };
+  return attend(heads.query, decoded(keys, heads.key),
+                decoded(values, heads.value), context);
 }
 
 }  // namespace
@@ -246,23 +274,20 @@ at::Tensor attention_values(const Architecture& a, const Attention& attention,
     heads = grouped_attention(a, attention, x, context);
   }
   context.done("query, key, value");
+  at::Tensor mixed;
   if (context.cache != nullptr) {
-    const auto index = static_cast<std::size_t>(layer);
-    KvCache& cache = *context.cache;
-    heads.key = extend(cache.keys.at(index), heads.key, a.kv_cache_bits,
-                       cache.expected);
-    heads.value = extend(cache.values.at(index), heads.value, a.kv_cache_bits,
-                         cache.expected);
-  } else if (a.kv_cache_bits > 0) {
-    // What a cache would give back, so that every measure sees its effect.
-    heads.key = round_heads(heads.key, a.kv_cache_bits);
-    heads.value = round_heads(heads.value, a.kv_cache_bits);
+    mixed = attend_cache(heads, static_cast<std::size_t>(layer),
+                         a.kv_cache_bits, context);
+  } else {
+    if (a.kv_cache_bits > 0) {
+      // What a cache would give back, so that every measure sees its effect.
+      heads.key = round_heads(heads.key, a.kv_cache_bits);
+      heads.value = round_heads(heads.value, a.kv_cache_bits);
+    }
+    mixed = attend(heads.query, heads.key, heads.value, context);
   }
-  at::Tensor mixed = attend(heads.query, heads.key, heads.value, context)
-                         .transpose(1, 2)
-                         .flatten(2);
   context.done("attention");
-  return mixed;
+  return mixed.transpose(1, 2).flatten(2);
 }
 
 }  // namespace autoglm

@@ -5,6 +5,7 @@
 #include <array>
 
 #include "autoglm/core/error.h"
+#include "model/device_products.h"
 #include "model/integer_product.h"
 
 namespace autoglm {
@@ -78,6 +79,9 @@ at::Tensor dequantize_rows(const QuantizedWeight& w, std::int64_t begin,
   if (w.codes.is_meta())
     return at::empty({count, w.in}, at::TensorOptions(dtype).device(at::kMeta));
   if (w.interleaved) return interleaved_rows(w, at::arange(begin, end), dtype);
+  if (at::Tensor out = dequantize_on_device(w, begin, end, dtype);
+      out.defined())
+    return out;
   if (w.codes.is_cpu()) {
     at::Tensor out = at::empty({count, w.in}, at::kFloat);
     const kernels::PackedMatrix view = packed_view(w);
@@ -116,6 +120,9 @@ at::Tensor float8_values(const at::Tensor& values) {
 
 at::Tensor dequantize_rows(const Float8Weight& w, std::int64_t begin,
                            std::int64_t end, at::ScalarType dtype) {
+  if (at::Tensor out = dequantize_on_device(w, begin, end, dtype);
+      out.defined())
+    return out;
   at::Tensor out = float8_values(w.values.narrow(0, begin, end - begin));
   return out.mul_(w.scales.narrow(0, begin, end - begin).to(at::kFloat))
       .to(dtype);

@@ -24,8 +24,8 @@ at::Tensor float8_values(const at::Tensor& values);
 
 kernels::ScaleType scale_type(const QuantizedWeight& weight);
 
-/// What the kernels read; points into the tensors of a packed weight, on the
-/// CPU.
+/// What the kernels read; points into the tensors of a packed weight, where
+/// they are.
 kernels::PackedMatrix packed_view(const QuantizedWeight& weight);
 
 }  // namespace autoglm

@@ -3,79 +3,114 @@
 #include "autoglm/core/error.h"
 #include "autoglm/model/mlp.h"
 #include "model/attention.h"
+#include "model/device_stream.h"
 
 namespace autoglm {
 namespace {
 
-// The stream with the projection of `values` added, through the norm that some
-// families put after a part. `normed` is what the part received.
-at::Tensor add_part(const Architecture& a, const at::Tensor& x,
-                    const at::Tensor& normed, at::Tensor out,
-                    const Norm& norm) {
-  if (norm.gain.defined()) out = apply_norm(norm, out, a.norm_epsilon);
-  return (a.normed_residual ? normed * a.residual_scale : x) + out;
+// What a part adds to the stream: `out`, through the norm that some families
+// put after a part.
+at::Tensor part_output(const Architecture& a, const at::Tensor& out,
+                       const Norm& norm) {
+  return norm.gain.defined() ? apply_norm(norm, out, a.norm_epsilon) : out;
 }
 
-// What the matrices at `stop` receive, or what the block returns.
+// The stream that it is added to; `normed` is what the part received.
+at::Tensor part_residual(const Architecture& a, const at::Tensor& x,
+                         const at::Tensor& normed) {
+  return a.normed_residual ? normed * a.residual_scale : x;
+}
+
+// The residual stream and what the last part adds to it, or nothing: the sum is
+// left to the next norm, since a device may make both in one pass.
+struct ResidualStream {
+  at::Tensor x, added;
+
+  at::Tensor sum() const { return added.defined() ? x + added : x; }
+};
+
+NormedSum norm_of(const Norm& norm, const ResidualStream& stream,
+                  double epsilon) {
+  NormedSum out;
+  if (stream.added.defined())
+    out = device_norm_of_sum(norm, stream.x, stream.added, epsilon);
+  if (!out.sum.defined()) {
+    out.sum = stream.sum();
+    out.normed = apply_norm(norm, out.sum, epsilon);
+  }
+  return out;
+}
+
+// What the matrices at `stop` receive; or nothing, and the stream has passed
+// through the block.
 at::Tensor run_until(const Model& model, const Block& block, std::int64_t layer,
-                     const at::Tensor& x, AttentionContext& context,
+                     ResidualStream& stream, AttentionContext& context,
                      std::optional<Site> stop) {
   const Architecture& a = model.architecture;
-  at::Tensor middle = x;
   if (block.has_attention()) {
-    const at::Tensor attention_in =
-        apply_norm(block.input_norm, x, a.norm_epsilon);
-    if (stop == Site::kAttention) return attention_in;
+    const NormedSum in = norm_of(block.input_norm, stream, a.norm_epsilon);
+    if (stop == Site::kAttention) return in.normed;
     context.done("norms");
-    const at::Tensor mixed = attention_values(a, block.attention, layer,
-                                              attention_in, context, stop);
+    const at::Tensor mixed =
+        attention_values(a, block.attention, layer, in.normed, context, stop);
     if (stop == Site::kQueryB || stop == Site::kKeyValueB ||
         stop == Site::kOutput)
       return mixed;
     const Linear& output = block.attention.output;
     const at::Tensor out = apply_linear(mixed, output.weight, output.bias);
     context.done("output");
-    middle = add_part(a, x, attention_in, out, block.after_attention_norm);
+    stream = {part_residual(a, in.sum, in.normed),
+              part_output(a, out, block.after_attention_norm)};
   }
   if (!block.has_mlp()) {
     AUTOGLM_ENSURE(!stop);
-    return middle;
+    return {};
   }
-  const at::Tensor mlp_in =
-      apply_norm(block.middle_norm, middle, a.norm_epsilon);
-  if (stop == Site::kMlp) return mlp_in;
+  const NormedSum in = norm_of(block.middle_norm, stream, a.norm_epsilon);
+  if (stop == Site::kMlp) return in.normed;
   if (stop == Site::kDown)
     return mlp_values(a, block.is_mixture() ? block.mixture.shared : block.mlp,
-                      mlp_in);
+                      in.normed);
   context.done("norms");
   at::Tensor out;
   if (block.is_mixture()) {
-    out = mixture_forward(a, block.mixture, mlp_in);
+    out = mixture_forward(a, block.mixture, in.normed);
     context.done("experts");
   } else {
-    const at::Tensor values = mlp_values(a, block.mlp, mlp_in);
+    const at::Tensor values = mlp_values(a, block.mlp, in.normed);
     context.done("gate, up");
     out = apply_linear(values, block.mlp.down.weight, block.mlp.down.bias);
     context.done("down");
   }
-  return add_part(a, middle, mlp_in, out, block.after_mlp_norm);
+  stream = {part_residual(a, in.sum, in.normed),
+            part_output(a, out, block.after_mlp_norm)};
+  return {};
 }
 
-at::Tensor run_blocks(const Model& model, at::Tensor x,
-                      AttentionContext& context,
-                      const std::function<void(at::Tensor)>& on_hidden) {
+ResidualStream run_blocks(const Model& model, at::Tensor x,
+                          AttentionContext& context,
+                          const std::function<void(at::Tensor)>& on_hidden) {
   if (on_hidden) on_hidden(x);
+  ResidualStream stream = {std::move(x), {}};
   for (std::size_t i = 0; i < model.blocks.size(); ++i) {
-    x = block_forward(model, model.blocks[i], static_cast<std::int64_t>(i), x,
-                      context);
-    if (on_hidden) on_hidden(x);
+    run_until(model, model.blocks[i], static_cast<std::int64_t>(i), stream,
+              context, std::nullopt);
+    if (!on_hidden) continue;
+    stream = {stream.sum(), {}};
+    on_hidden(stream.x);
   }
-  return x;
+  return stream;
+}
+
+at::Tensor apply_head(const Model& model, const at::Tensor& hidden) {
+  return apply_linear(hidden, head_weight(model),
+                      model.head ? model.head->bias : at::Tensor());
 }
 
 }  // namespace
 
 at::Tensor apply_norm(const Norm& norm, const at::Tensor& x, double epsilon) {
+  if (at::Tensor y = device_norm(norm, x, epsilon); y.defined()) return y;
   const at::Tensor wide = x.to(at::kFloat);
   if (norm.bias.defined())
     return at::layer_norm(wide, {x.size(-1)}, norm.gain.to(at::kFloat),
@@ -101,7 +136,9 @@ at::Tensor embed(const Model& model, const Weight& table, const at::Tensor& ids,
 at::Tensor block_forward(const Model& model, const Block& block,
                          std::int64_t layer, const at::Tensor& x,
                          AttentionContext& context) {
-  return run_until(model, block, layer, x, context, std::nullopt);
+  ResidualStream stream = {x, {}};
+  run_until(model, block, layer, stream, context, std::nullopt);
+  return stream.sum();
 }
 
 std::vector<SiteMatrices> block_sites(const Block& block) {
@@ -139,7 +176,8 @@ at::Tensor site_input(const Model& model, const Block& block,
                       std::int64_t layer, const at::Tensor& x,
                       const AttentionContext& context, Site site) {
   AttentionContext own = context;
-  return run_until(model, block, layer, x, own, site);
+  ResidualStream stream = {x, {}};
+  return run_until(model, block, layer, stream, own, site);
 }
 
 at::Tensor text_positions(const at::Tensor& x, std::int64_t prefix) {
@@ -158,7 +196,8 @@ at::Tensor text_states(const Model& model, const at::Tensor& ids,
   if (on_hidden) at_scored = [&](const at::Tensor& x) { on_hidden(scored(x)); };
   return scored(run_blocks(model,
                            embed(model, model.embedding, ids, context, dtype),
-                           context, at_scored));
+                           context, at_scored)
+                    .sum());
 }
 
 at::Tensor final_hidden(const Model& model, const at::Tensor& x) {
@@ -166,8 +205,7 @@ at::Tensor final_hidden(const Model& model, const at::Tensor& x) {
 }
 
 at::Tensor head_forward(const Model& model, const at::Tensor& x) {
-  return apply_linear(final_hidden(model, x), head_weight(model),
-                      model.head ? model.head->bias : at::Tensor());
+  return apply_head(model, final_hidden(model, x));
 }
 
 at::Tensor forward(const Model& model, const at::Tensor& ids,
@@ -176,11 +214,22 @@ at::Tensor forward(const Model& model, const at::Tensor& ids,
   AttentionContext context = attention_context(
       model, ids, options.mask, options.positions, options.cache);
   context.on_part = options.on_part;
+  return forward_in(model, ids, context, options);
+}
+
+at::Tensor forward_in(const Model& model, const at::Tensor& ids,
+                      AttentionContext& context,
+                      const ForwardOptions& options) {
   at::Tensor x = embed(model, model.embedding, ids, context, options.dtype);
   context.done("embedding");
-  x = run_blocks(model, x, context, options.on_hidden);
-  if (options.last_only) x = x.narrow(1, x.size(1) - 1, 1);
-  const at::Tensor logits = head_forward(model, x);
+  ResidualStream stream =
+      run_blocks(model, std::move(x), context, options.on_hidden);
+  if (options.last_only)
+    for (at::Tensor* part : {&stream.x, &stream.added})
+      if (part->defined()) *part = part->narrow(1, part->size(1) - 1, 1);
+  const at::Tensor logits = apply_head(
+      model, norm_of(model.final_norm, stream, model.architecture.norm_epsilon)
+                 .normed);
   context.done("head");
   return logits;
 }

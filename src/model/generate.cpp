@@ -3,9 +3,11 @@
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
+#include <memory>
 
 #include "autoglm/core/error.h"
 #include "autoglm/core/interrupt.h"
+#include "autoglm/model/decoder.h"
 
 namespace autoglm {
 namespace {
@@ -45,14 +47,21 @@ at::Tensor generate(const Model& model, const at::Tensor& ids,
   forward_options.last_only = true;
 
   std::vector<at::Tensor> columns = {ids};
-  at::Tensor input = ids;
+  at::Tensor input;  // the last column
   at::Tensor ended = at::zeros({batch}, ids.options().dtype(at::kBool));
   at::Tensor end_token = at::zeros({batch}, ids.options());
+  std::unique_ptr<Decoder> decoder;
   for (std::int64_t step = 0; step < options.max_tokens; ++step) {
     check_interrupted();
-    const at::Tensor logits =
-        forward(model, input, forward_options).select(1, 0);
-    forward_options.mask = at::Tensor();  // later tokens are all real
+    at::Tensor logits;
+    if (step == 0) {
+      logits = forward(model, ids, forward_options).select(1, 0);
+    } else {
+      if (decoder == nullptr)
+        decoder = std::make_unique<Decoder>(model, std::move(cache), batch,
+                                            options.dtype);
+      logits = decoder->step(input);
+    }
     at::Tensor next = options.temperature > 0
                           ? sample(logits, options.temperature, *rng)
                           : logits.argmax(-1);

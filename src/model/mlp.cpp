@@ -3,12 +3,18 @@
 #include <limits>
 
 #include "autoglm/core/error.h"
+#include "model/device_stream.h"
 
 namespace autoglm {
 namespace {
 
 at::Tensor apply(const Linear& linear, const at::Tensor& x) {
   return apply_linear(x, linear.weight, linear.bias);
+}
+
+at::Tensor silu_product(const at::Tensor& gate, const at::Tensor& up) {
+  if (at::Tensor y = device_silu_product(gate, up); y.defined()) return y;
+  return at::silu(gate) * up;
 }
 
 // Only the experts of the best groups stay; a group's score is the sum of its
@@ -34,11 +40,11 @@ at::Tensor mlp_values(const Architecture& a, const Mlp& mlp,
   if (mlp.gate_up.present()) {
     const std::int64_t ffn = columns(mlp.down.weight);
     const at::Tensor both = apply(mlp.gate_up, x);
-    return at::silu(both.narrow(-1, 0, ffn)) * both.narrow(-1, ffn, ffn);
+    return silu_product(both.narrow(-1, 0, ffn), both.narrow(-1, ffn, ffn));
   }
   if (mlp.gate.present()) {
     const std::vector<at::Tensor> both = apply_linears(x, {&mlp.gate, &mlp.up});
-    return at::silu(both[0]) * both[1];
+    return silu_product(both[0], both[1]);
   }
   return at::gelu(apply(mlp.up, x),
                   a.family->mlp == MlpKind::kGeluTanh ? "tanh" : "none");

@@ -4,6 +4,8 @@
 
 #include "autoglm/core/error.h"
 #include "autoglm/model/block_parts.h"
+#include "autoglm/model/device_kernels.h"
+#include "model/joined_linears.h"
 
 namespace autoglm {
 namespace {
@@ -23,13 +25,25 @@ void convert(Weight& weight, at::Device device, Dtype dtype,
     dense->value = convert(dense->value, device, dtype);
   else
     weight = to_device(weight, device);
-  if (product == QuantizedProduct::kInteger) weight = interleaved(weight);
+  if (product == QuantizedProduct::kInteger &&
+      device_kernels_for(device) == nullptr)
+    weight = interleaved(weight);
 }
 
 void convert(Linear& linear, at::Device device, Dtype dtype,
              QuantizedProduct product) {
   convert(linear.weight, device, dtype, product);
   linear.bias = convert(linear.bias, device, dtype);
+}
+
+// Matrices that read the same vectors.
+void join_readers(Block& block) {
+  Attention& attention = block.attention;
+  join({&attention.query, &attention.key, &attention.value});
+  join({&attention.key_value_a, &attention.query_a});
+  join({&block.mlp.gate, &block.mlp.up});
+  join({&block.mixture.shared.gate, &block.mixture.shared.up});
+  for (Mlp& expert : block.mixture.experts) join({&expert.gate, &expert.up});
 }
 
 Model convert(Model model, at::Device device, Dtype dtype,
@@ -47,7 +61,12 @@ Model convert(Model model, at::Device device, Dtype dtype,
           model.head ? QuantizedProduct::kExact : product);
   model.positions = convert(model.positions, device, dtype);
   model.block_positions = convert(model.block_positions, device, dtype);
-  for (Block& block : model.blocks) visit_block(block, linear, tensor);
+  for (Block& block : model.blocks) {
+    visit_block(block, linear, tensor);
+    if (product == QuantizedProduct::kInteger &&
+        device_kernels_for(device) != nullptr)
+      join_readers(block);
+  }
   model.final_norm.gain = convert(model.final_norm.gain, device, dtype);
   model.final_norm.bias = convert(model.final_norm.bias, device, dtype);
   if (model.head) convert(*model.head, device, dtype, product);

@@ -133,19 +133,6 @@ void check_positions(const Architecture& a, const AttentionContext& context) {
   }
 }
 
-void make_rotation(const Architecture& a, AttentionContext& context) {
-  if (a.rotary == Rotary::kNone) return;
-  at::Tensor angle;
-  if (a.rotary == Rotary::kTwoDimensional)
-    angle = at::cat({angles(a, context.positions, a.rotary_size / 2),
-                     angles(a, context.block_positions, a.rotary_size / 2)},
-                    -1);
-  else
-    angle = angles(a, context.positions, a.rotary_size);
-  context.cosine = angle.cos();
-  context.sine = angle.sin();
-}
-
 void make_mask(const at::Tensor& ids, const at::Tensor& real,
                const at::Tensor& prompt, std::int64_t past,
                AttentionContext& context) {
@@ -161,6 +148,19 @@ void make_mask(const at::Tensor& ids, const at::Tensor& real,
 }
 
 }  // namespace
+
+void turn_positions(const Architecture& a, AttentionContext& context) {
+  if (a.rotary == Rotary::kNone) return;
+  at::Tensor angle;
+  if (a.rotary == Rotary::kTwoDimensional)
+    angle = at::cat({angles(a, context.positions, a.rotary_size / 2),
+                     angles(a, context.block_positions, a.rotary_size / 2)},
+                    -1);
+  else
+    angle = angles(a, context.positions, a.rotary_size);
+  context.cosine = angle.cos();
+  context.sine = angle.sin();
+}
 
 at::Tensor additive_mask(const at::Tensor& real, const at::Tensor& context,
                          std::int64_t tokens) {
@@ -222,7 +222,7 @@ AttentionContext attention_context(const Model& model, const at::Tensor& ids,
       context.block_positions = at::zeros_like(context.positions);
   }
   check_positions(a, context);
-  make_rotation(a, context);
+  turn_positions(a, context);
   // Finite, as the published code has it: a row that sees nothing is a pad.
   if (pairs)
     context.bias = (mask.to(at::kFloat) - 1).mul(65504).to(ids.device());

@@ -2,21 +2,16 @@
 
 #include <dlfcn.h>
 
+#include "autoglm/model/device_kernels.h"
+#include "tests/eval/gpu_or_skip.h"
 #include "tests/support/catch.h"
 #include "tests/support/throws.h"
 
 namespace autoglm {
 namespace {
 
+using test::accelerator_or_skip;
 using test::error_of;
-
-// The accelerator, or null pointer after saying why the test has nothing to do.
-Accelerator* accelerator_or_skip() {
-  std::string why;
-  Accelerator* cuda = find_cuda(&why);
-  if (cuda == nullptr) WARN("skipped, no CUDA device: " << why);
-  return cuda;
-}
 
 TEST_CASE("find_cuda: gives an accelerator or a reason, never both") {
   std::string why;
@@ -42,6 +37,16 @@ TEST_CASE("find_cuda: without a driver the reason is the driver") {
   std::string why;
   CHECK(find_cuda(&why) == nullptr);
   CHECK_THAT(why, Catch::StartsWith("no NVIDIA driver (libcuda.so.1"));
+}
+
+TEST_CASE("has_cuda_kernels: kernels or a reason, never both") {
+  std::string why, why_no_cuda;
+  const bool there = has_cuda_kernels(&why);
+  INFO("why: " << why);
+  CHECK(there == why.empty());
+  CHECK(there == (device_kernels_for(at::kCUDA) != nullptr));
+  if (find_cuda(&why_no_cuda) == nullptr)
+    CHECK((why == why_no_cuda || why == "built without nvcc"));
 }
 
 TEST_CASE("choose_device: cpu is the CPU") {

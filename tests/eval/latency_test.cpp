@@ -5,6 +5,8 @@
 
 #include "autoglm/model/footprint.h"
 #include "tests/eval/bigram_model.h"
+#include "tests/support/emulated_kernels.h"
+#include "tests/support/packed_model.h"
 #include "tests/support/throws.h"
 
 using namespace autoglm;
@@ -155,4 +157,25 @@ TEST_CASE("latency: nothing to measure is our own fault") {
   LatencyOptions options = short_run();
   options.repeats = 0;
   error_of(ErrorKind::kInternal, [&] { measure_latency({&model}, options); });
+}
+
+TEST_CASE("latency: names the kernels of a device and the graph of a step") {
+  TinySize size;
+  size.hidden = size.ffn = 64;
+  size.head_size = 16;
+  const Model model = packed_model(tiny_model("glm4", 1, size), 4, 32);
+  LatencyOptions options;
+  options.prompt = 40;  // too many rows for the kernel
+  options.generate = 5;
+  options.repeats = 1;
+  const EmulatedKernels kernels(Recording::kWorks);
+  const Latency latency = measure_latency({&model}, options)[0];
+  CHECK(latency.decode.kernel == "cuda packed (one graph)");
+  CHECK_FALSE(latency.decode.simulated);
+  CHECK(latency.decode.samples == 5);
+  CHECK(latency.prefill.kernel == "cuda packed, dequantize + gemm");
+  CHECK(latency.prefill.simulated);
+  // A warm-up round and one that counts.
+  CHECK(EmulatedKernels::take("capture") == 2);
+  CHECK(EmulatedKernels::take("replay") == 2 * 5);
 }

@@ -4,30 +4,17 @@
 #include "autoglm/model/forward.h"
 #include "autoglm/model/model.h"
 #include "tests/support/catch.h"
+#include "tests/support/random_weight.h"
+#include "tests/support/relative.h"
 #include "tests/support/throws.h"
 #include "tests/support/tiny_model.h"
 
 using namespace autoglm;
 using test::error_of;
+using test::random_weight;
+using test::relative;
 
 namespace {
-
-QuantizedWeight random_weight(int bits, std::int64_t out, std::int64_t in,
-                              std::int64_t group, bool symmetric) {
-  const at::Tensor codes =
-      at::randint(1 << bits, {out, in}, at::kLong).to(at::kByte);
-  const at::Tensor scales =
-      (at::rand({out, in / group}) + 0.1).to(at::kBFloat16);
-  const at::Tensor zeros =
-      symmetric ? at::Tensor()
-                : at::full({out, in / group}, 1 << (bits - 1), at::kByte);
-  return pack_weight(codes, scales, zeros, bits, group);
-}
-
-double relative(const at::Tensor& a, const at::Tensor& b) {
-  const at::Tensor wide = b.to(at::kFloat);
-  return ((a.to(at::kFloat) - wide).norm() / wide.norm()).item<double>();
-}
 
 bool is_integer(const Weight& weight) {
   return std::string(linear_kernel(weight, 1)).find("integer ") == 0;

@@ -26,7 +26,13 @@ class Accelerator {
 
 /// The CUDA accelerator, or null pointer with the reason in `why`: not built,
 /// plug-in not found, no driver, no device.
+/// The first call lets the model run through the plug-in's kernels there.
 Accelerator* find_cuda(std::string* why = nullptr);
+
+/// True if models on CUDA devices run through our own kernels
+/// (model/device_kernels.h), or false with the reason in `why`: built without
+/// nvcc, a device that is too old, or what keeps find_cuda from one.
+bool has_cuda_kernels(std::string* why = nullptr);
 
 /// "auto", "cpu", "cuda", "cuda:1" -> a device that works. Throws kConfig for
 /// another text and for a CUDA device that is not there (saying why).

@@ -87,4 +87,9 @@ struct ForwardOptions {
 at::Tensor forward(const Model& model, const at::Tensor& ids,
                    const ForwardOptions& options = {});
 
+/// The same where the context is known; the options' mask, positions and cache
+/// have no say.
+at::Tensor forward_in(const Model& model, const at::Tensor& ids,
+                      AttentionContext& context, const ForwardOptions& options);
+
 }  // namespace autoglm

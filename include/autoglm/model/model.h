@@ -143,13 +143,15 @@ std::vector<std::string> select_linears(
 
 /// Whether products with quantized matrices leave what they multiply as it is,
 /// as every measure of quality wants it, or round it to 8 bits too, which is
-/// several times as fast (CPU).
+/// several times as fast (CPU). A device with kernels rounds nothing of its own
+/// accord; there the fast form has the matrices that read the same vectors in
+/// one piece.
 enum class QuantizedProduct { kExact, kInteger };
 
 /// The model with dense tensors in `dtype` (quantized ones keep their codes)
-/// on `device`; for kInteger with interleaved weights. A model that is moved
-/// here gives its weights up one by one, so that both forms of all of them are
-/// never in memory together.
+/// on `device`; for kInteger with interleaved or joined weights. A model that
+/// is moved here gives its weights up one by one, so that both forms of all of
+/// them are never in memory together.
 Model to_compute(Model model, at::Device device, at::ScalarType dtype,
                  QuantizedProduct product = QuantizedProduct::kExact);
 

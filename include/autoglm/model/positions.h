@@ -24,6 +24,10 @@ struct KvCache {
   at::Tensor blank_start, blank_at;  // [B] int64, two-dimensional positions
   /// Tokens to make room for at once; 0: the storage grows as it fills.
   std::int64_t expected = 0;
+  /// Of recorded steps (model/decoder.h), where keys and values are whole
+  /// buffers of T places: the place of the next token, int64 [1], and how many
+  /// of each sequence are filled with it, int32 [B]. Undefined: all T are.
+  at::Tensor slot, filled;
   /// Tokens seen; as the first block with an attention has them.
   std::int64_t length() const {
     for (const at::Tensor& own : keys)
@@ -61,6 +65,10 @@ AttentionContext attention_context(const Model& model, const at::Tensor& ids,
                                    const at::Tensor& mask = {},
                                    const at::Tensor& positions = {},
                                    KvCache* cache = nullptr);
+
+/// Sets the context's angles from its positions.
+void turn_positions(const Architecture& architecture,
+                    AttentionContext& context);
 
 /// Additive mask [B, 1, T, T_all] from seen [B or 1, T_all] bool: a token sees
 /// the real tokens up to itself, and of `context` (may be undefined) all. A

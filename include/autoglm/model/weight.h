@@ -88,8 +88,9 @@ at::Tensor select_rows(const Weight& weight, const at::Tensor& ids,
                        at::ScalarType dtype);
 
 /// x [..., in] -> [..., out] in x's dtype, plus `bias` [out] if defined, or one
-/// per token [..., out], whose gradient is that at the output. Few
-/// rows on the CPU run through the packed kernel; many are dequantized first.
+/// per token [..., out], whose gradient is that at the output. Few rows run
+/// through the packed kernel of the CPU, or of a device that has kernels
+/// (model/device_kernels.h); many are dequantized first.
 /// An interleaved weight rounds x to 8 bits, each span of up to 64 elements by
 /// its own step, unless a gradient is asked for.
 /// Differentiable in x, and in a dense weight of x's dtype that asks for it.
@@ -100,8 +101,9 @@ at::Tensor apply_linear(const at::Tensor& x, const Weight& weight,
 
 /// What apply_linear runs for `rows` rows of x: "dense", "packed avx512" (also
 /// avx2, scalar), "int8 gemm" where activations are int8 too, "integer
-/// avx512vnni" (also avxvnni, avx2, scalar) for an interleaved weight, or
-/// "dequantize + gemm", which is no low-bit kernel.
+/// avx512vnni" (also avxvnni, avx2, scalar) for an interleaved weight, "cuda
+/// packed", "cuda int8 x int8", "cuda fp8", "cuda fp8 x fp8" for a kernel of
+/// the device, or "dequantize + gemm", which is no low-bit kernel.
 const char* linear_kernel(const Weight& weight, std::int64_t rows);
 
 /// Packs codes uint8 [out, in] (values < 2^bits) with scales [out, groups]

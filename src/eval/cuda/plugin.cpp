@@ -84,7 +84,6 @@ class Cuda final : public Accelerator {
 
 extern "C" autoglm::Accelerator* autoglm_make_accelerator(char* why,
                                                           std::size_t size) {
-  // No exception may leave: the caller was linked separately.
   try {
     if (c10::cuda::device_count() > 0) return new autoglm::Cuda();
     std::snprintf(why, size, "no CUDA device is visible");
