@@ -2,6 +2,7 @@
 #include <cstring>
 
 #include "autoglm/kernels/cpu_stream_kernels.h"
+#define AUTOGLM_VECTOR_BYTES 16
 #include "kernels/cpu_stream_loops.h"
 
 namespace autoglm::kernels::cpu {
@@ -73,7 +74,7 @@ void rotate_heads(const RotaryArguments& a, std::int64_t begin,
 
 bool can_attend(const AttentionArguments& a) {
   return a.type == cuda::NumberType::kFloat32 && a.cache_bits == 0 &&
-         a.size % kLanes == 0 && a.groups > 0 && a.heads % a.groups == 0;
+         a.size % 16 == 0 && a.groups > 0 && a.heads % a.groups == 0;
 }
 
 std::int64_t attention_parts(const AttentionArguments& a) {

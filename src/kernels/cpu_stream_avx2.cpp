@@ -1,4 +1,5 @@
 // AVX2; see cpu_stream_loops.h for what may be included here.
+#define AUTOGLM_VECTOR_BYTES 32
 #include "kernels/cpu_stream_loops.h"
 
 namespace autoglm::kernels::cpu {

@@ -1,4 +1,5 @@
 // AVX-512; see cpu_stream_loops.h for what may be included here.
+#define AUTOGLM_VECTOR_BYTES 64
 #include "kernels/cpu_stream_loops.h"
 
 namespace autoglm::kernels::cpu {

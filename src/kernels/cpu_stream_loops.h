@@ -25,11 +25,16 @@ const StreamImplementation* avx2_stream();
 
 namespace {  // every file has its own
 
-constexpr int kLanes = 16;
-using Lanes = float __attribute__((vector_size(64)));
-using Whole = std::int32_t __attribute__((vector_size(64)));
+// Vectors as wide as the registers of the file that includes this.
+constexpr int kLanes = AUTOGLM_VECTOR_BYTES / 4;
+using Lanes = float __attribute__((vector_size(AUTOGLM_VECTOR_BYTES)));
+using Whole = std::int32_t __attribute__((vector_size(AUTOGLM_VECTOR_BYTES)));
 // The same at any address.
-using LooseLanes = float __attribute__((vector_size(64), aligned(4)));
+using LooseLanes =
+    float __attribute__((vector_size(AUTOGLM_VECTOR_BYTES), aligned(4)));
+// As many sums side by side as the 32 or 16 registers hold.
+constexpr int kTokensAtOnce = kLanes == 16 ? 4 : 2;
+constexpr int kVectorsAtOnce = kLanes == 16 ? 4 : 2;
 
 inline Lanes load(const float* p) {
   return *reinterpret_cast<const LooseLanes*>(p);
@@ -37,10 +42,26 @@ inline Lanes load(const float* p) {
 inline void store(float* p, Lanes value) {
   *reinterpret_cast<LooseLanes*>(p) = value;
 }
-inline float sum(Lanes value) {
-  float out = 0;
-  for (int i = 0; i < kLanes; ++i) out += value[i];
-  return out;
+// Halves are added until four are left: a chain of as many additions as there
+// are lanes would take longer than the products before it.
+template <class Vector>
+inline float sum(Vector value) {
+  using Four = float __attribute__((vector_size(16)));
+  Four four;
+  if constexpr (kLanes == 16) {
+    using Eight = float __attribute__((vector_size(32)));
+    const Eight eight =
+        __builtin_shufflevector(value, value, 0, 1, 2, 3, 4, 5, 6, 7) +
+        __builtin_shufflevector(value, value, 8, 9, 10, 11, 12, 13, 14, 15);
+    four = __builtin_shufflevector(eight, eight, 0, 1, 2, 3) +
+           __builtin_shufflevector(eight, eight, 4, 5, 6, 7);
+  } else if constexpr (kLanes == 8) {
+    four = __builtin_shufflevector(value, value, 0, 1, 2, 3) +
+           __builtin_shufflevector(value, value, 4, 5, 6, 7);
+  } else {
+    four = value;
+  }
+  return (four[0] + four[2]) + (four[1] + four[3]);
 }
 inline float largest(Lanes value) {
   float out = value[0];
@@ -150,6 +171,54 @@ inline PartPlace place(const AttentionArguments& a, std::int64_t part) {
   return out;
 }
 
+// Scores of `Tokens` keys, one after the other, for `Heads` queries. So many
+// sums at once hide what one product waits for the one before it.
+template <int Heads, int Tokens>
+inline void score(const AttentionArguments& a, const float* const* queries,
+                  const float* key, const float* bias, std::int64_t t,
+                  float (*scores)[kPartTokens]) {
+  Lanes sums[Tokens][Heads] = {};
+  for (std::int64_t i = 0; i < a.size; i += kLanes) {
+    Lanes query[Heads];
+#pragma GCC unroll 4
+    for (int h = 0; h < Heads; ++h) query[h] = load(queries[h] + i);
+#pragma GCC unroll 4
+    for (int n = 0; n < Tokens; ++n) {
+      const Lanes own = load(key + (t + n) * a.cache_token_stride + i);
+#pragma GCC unroll 4
+      for (int h = 0; h < Heads; ++h) sums[n][h] += own * query[h];
+    }
+  }
+#pragma GCC unroll 4
+  for (int n = 0; n < Tokens; ++n)
+#pragma GCC unroll 4
+    for (int h = 0; h < Heads; ++h)
+      scores[h][t + n] =
+          sum(sums[n][h]) * a.scale + (bias != nullptr ? bias[t + n] : 0);
+}
+
+// The values' sums, `Width` vectors of them from element `i` on.
+template <int Heads, int Width>
+inline void mix(const AttentionArguments& a, const float* values,
+                std::int64_t tokens, std::int64_t i,
+                const float (*weights)[kPartTokens], float* out) {
+  Lanes sums[Heads][Width] = {};
+  for (std::int64_t t = 0; t < tokens; ++t) {
+    const float* value = values + t * a.cache_token_stride + i;
+#pragma GCC unroll 4
+    for (int w = 0; w < Width; ++w) {
+      const Lanes own = load(value + w * kLanes);
+#pragma GCC unroll 4
+      for (int h = 0; h < Heads; ++h) sums[h][w] += own * weights[h][t];
+    }
+  }
+#pragma GCC unroll 4
+  for (int h = 0; h < Heads; ++h)
+#pragma GCC unroll 4
+    for (int w = 0; w < Width; ++w)
+      store(out + h * (a.size + 2) + i + w * kLanes, sums[h][w]);
+}
+
 // `Heads` queries of one group over one run of tokens.
 template <int Heads>
 void attend_heads(const AttentionArguments& a, const PartPlace& p,
@@ -169,23 +238,16 @@ void attend_heads(const AttentionArguments& a, const PartPlace& p,
                           ? a.bias + p.batch * a.bias_batch_stride + p.first
                           : nullptr;
   alignas(64) float scores[Heads][kPartTokens];
-  for (std::int64_t t = 0; t < kPartTokens; ++t) {
-    if (t >= tokens) {
-      for (int h = 0; h < Heads; ++h) scores[h][t] = -__builtin_inff();
-      continue;
-    }
-    const float* key = keys + t * a.cache_token_stride;
-    Lanes sums[Heads] = {};
-    for (std::int64_t i = 0; i < a.size; i += kLanes)
-      for (int h = 0; h < Heads; ++h)
-        sums[h] += load(key + i) * load(queries[h] + i);
-    for (int h = 0; h < Heads; ++h)
-      scores[h][t] = sum(sums[h]) * a.scale + (bias != nullptr ? bias[t] : 0);
-  }
+  std::int64_t t = 0;
+  for (; t + kTokensAtOnce <= tokens; t += kTokensAtOnce)
+    score<Heads, kTokensAtOnce>(a, queries, keys, bias, t, scores);
+  for (; t < tokens; ++t) score<Heads, 1>(a, queries, keys, bias, t, scores);
+  for (; t < kPartTokens; ++t)
+    for (int h = 0; h < Heads; ++h) scores[h][t] = -__builtin_inff();
   float* out = p.out + head * (a.size + 2);
   for (int h = 0; h < Heads; ++h) {
     Lanes most = load(scores[h]);
-    for (std::int64_t t = kLanes; t < kPartTokens; t += kLanes) {
+    for (t = kLanes; t < kPartTokens; t += kLanes) {
       const Lanes next = load(scores[h] + t);
       most = next > most ? next : most;
     }
@@ -193,7 +255,7 @@ void attend_heads(const AttentionArguments& a, const PartPlace& p,
     const float top = largest(most);
     const float from = top == -__builtin_inff() ? 0 : top;
     Lanes total = {};
-    for (std::int64_t t = 0; t < kPartTokens; t += kLanes) {
+    for (t = 0; t < kPartTokens; t += kLanes) {
       const Lanes weight = exponential(load(scores[h] + t) - from);
       store(scores[h] + t, weight);
       total += weight;
@@ -201,14 +263,12 @@ void attend_heads(const AttentionArguments& a, const PartPlace& p,
     out[h * (a.size + 2) + a.size] = top;
     out[h * (a.size + 2) + a.size + 1] = sum(total);
   }
-  for (std::int64_t i = 0; i < a.size; i += kLanes) {
-    Lanes sums[Heads] = {};
-    for (std::int64_t t = 0; t < tokens; ++t) {
-      const Lanes value = load(values + t * a.cache_token_stride + i);
-      for (int h = 0; h < Heads; ++h) sums[h] += value * scores[h][t];
-    }
-    for (int h = 0; h < Heads; ++h) store(out + h * (a.size + 2) + i, sums[h]);
-  }
+  std::int64_t i = 0;
+  constexpr int kWidth = kVectorsAtOnce * kLanes;
+  for (; i + kWidth <= a.size; i += kWidth)
+    mix<Heads, kVectorsAtOnce>(a, values, tokens, i, scores, out);
+  for (; i < a.size; i += kLanes)
+    mix<Heads, 1>(a, values, tokens, i, scores, out);
 }
 
 inline void attend_parts(const AttentionArguments& a, std::int64_t begin,

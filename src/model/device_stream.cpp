@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "model/coded_heads.h"
+#include "model/cpu_stream.h"
 #include "model/device_calls.h"
 
 namespace autoglm {
@@ -16,10 +17,17 @@ bool wants_gradient(const at::Tensor& x) {
   return at::GradMode::is_enabled() && x.requires_grad();
 }
 
+// The CPU has kernels of its own.
+const DeviceKernels* stream_kernels(const at::Tensor& x) {
+  if (wants_gradient(x)) return nullptr;
+  if (const DeviceKernels* found = kernels_without_gradient(x)) return found;
+  return x.is_cpu() ? &cpu_stream_kernels() : nullptr;
+}
+
 // x [..., n] and, added to it, `residual` or nothing.
 NormedSum run_norm(const Norm& norm, const at::Tensor& x,
                    const at::Tensor& residual, double epsilon) {
-  const DeviceKernels* device = kernels_without_gradient(x);
+  const DeviceKernels* device = stream_kernels(x);
   const auto type = number_type(x.scalar_type());
   if (device == nullptr || !type || norm.bias.defined() || x.numel() == 0 ||
       wants_gradient(norm.gain))
@@ -73,7 +81,7 @@ NormedSum device_norm_of_sum(const Norm& norm, const at::Tensor& x,
 }
 
 at::Tensor device_silu_product(const at::Tensor& gate, const at::Tensor& up) {
-  const DeviceKernels* device = kernels_without_gradient(gate);
+  const DeviceKernels* device = stream_kernels(gate);
   const auto type = number_type(gate.scalar_type());
   if (device == nullptr || !type || wants_gradient(up) || gate.numel() == 0 ||
       up.scalar_type() != gate.scalar_type())
@@ -99,7 +107,7 @@ at::Tensor device_silu_product(const at::Tensor& gate, const at::Tensor& up) {
 
 at::Tensor device_rotate(const at::Tensor& x, const AttentionContext& context,
                          Rotary rotary, std::int64_t size) {
-  const DeviceKernels* device = kernels_without_gradient(x);
+  const DeviceKernels* device = stream_kernels(x);
   const auto type = number_type(x.scalar_type());
   const bool known = rotary == Rotary::kInterleaved || rotary == Rotary::kHalf;
   if (device == nullptr || !type || !known || x.numel() == 0 ||
@@ -134,7 +142,7 @@ at::Tensor device_decode_attention(const at::Tensor& query,
                                    const at::Tensor& values,
                                    const at::Tensor& bias,
                                    const at::Tensor& lengths, int bits) {
-  const DeviceKernels* device = kernels_without_gradient(query);
+  const DeviceKernels* device = stream_kernels(query);
   const auto type = number_type(query.scalar_type());
   if (device == nullptr || !type || query.size(2) != 1 ||
       query.stride(-1) != 1 ||

@@ -1,6 +1,7 @@
-// What stands between two products, through the kernels of the stream's device.
-// Every function returns an undefined tensor where no kernel applies: no
-// kernels there, a dtype or a layout they do not take, a gradient asked for.
+// What stands between two products, through the kernels of the stream's device;
+// the CPU has some for fp32. Every function returns an undefined tensor where
+// no kernel applies: no kernels there, a dtype or a layout they do not take, a
+// gradient asked for.
 #pragma once
 
 #include <ATen/ATen.h>

@@ -194,12 +194,17 @@ TEST_CASE("apply_norm: RMSNorm runs on the device, LayerNorm does not") {
 TEST_CASE("device_norm_of_sum: the sum and its norm") {
   const Norm norm = {at::ones({2}), {}};
   const at::Tensor x = at::tensor({1.0f, 5.0f}), y = at::tensor({2.0f, -1.0f});
-  CHECK_FALSE(device_norm_of_sum(norm, x, y, 0).sum.defined());
+  const auto check = [&] {
+    const NormedSum both = device_norm_of_sum(norm, x, y, 0);
+    CHECK(at::equal(both.sum, at::tensor({3.0f, 4.0f})));
+    // sqrt((9 + 16) / 2) = 5 / sqrt 2
+    CHECK(at::allclose(both.normed, at::tensor({0.8485281f, 1.1313708f})));
+  };
+  check();  // the CPU's own kernel, for fp32 alone
+  CHECK_FALSE(device_norm_of_sum(norm, x.to(at::kHalf), y.to(at::kHalf), 0)
+                  .sum.defined());
   const EmulatedKernels kernels;
-  const NormedSum both = device_norm_of_sum(norm, x, y, 0);
-  CHECK(at::equal(both.sum, at::tensor({3.0f, 4.0f})));
-  // sqrt((9 + 16) / 2) = 5 / sqrt 2
-  CHECK(at::allclose(both.normed, at::tensor({0.8485281f, 1.1313708f})));
+  check();
   const at::Tensor free = at::ones({2}).requires_grad_(true);
   CHECK_FALSE(device_norm_of_sum(norm, x, free, 0).sum.defined());
   CHECK_FALSE(device_norm_of_sum({free, {}}, x, y, 0).sum.defined());
@@ -234,15 +239,23 @@ TEST_CASE("device_rotate: all and some of the dims, both ways of pairing") {
         context.sine = angle.sin();
         // Heads as the projection leaves them.
         const at::Tensor x = at::randn({2, 3, 4, 12}).transpose(1, 2);
+        // bf16 goes through libtorch on the CPU.
         const at::Tensor expected =
-            at::cat({rotate(x.narrow(-1, 0, size), context, rotary),
-                     x.narrow(-1, size, 12 - size)},
-                    -1);
-        CHECK_FALSE(device_rotate(x, context, rotary, size).defined());
+            at::cat(
+                {rotate(x.narrow(-1, 0, size).to(at::kDouble), context, rotary),
+                 x.narrow(-1, size, 12 - size).to(at::kDouble)},
+                -1)
+                .to(at::kFloat);
+        CHECK_FALSE(device_rotate(x.to(at::kBFloat16), context, rotary, size)
+                        .defined());
+        const auto check = [&] {
+          const at::Tensor y = device_rotate(x, context, rotary, size);
+          REQUIRE(y.defined());
+          CHECK(at::allclose(y, expected, 1e-6, 1e-6));
+        };
+        check();  // the CPU's own
         const EmulatedKernels kernels;
-        const at::Tensor y = device_rotate(x, context, rotary, size);
-        REQUIRE(y.defined());
-        CHECK(at::allclose(y, expected, 1e-6, 1e-6));
+        check();
         CHECK_FALSE(
             device_rotate(x, context, Rotary::kTwoDimensional, size).defined());
       }
@@ -283,6 +296,32 @@ TEST_CASE("device_decode_attention: plain and coded caches, masks, lengths") {
         CHECK(y.sizes() == query.sizes());
         CHECK(relative(y, expected) < 8e-3);
       }
+}
+
+TEST_CASE("device_decode_attention: the CPU's own, in fp32") {
+  const at::NoGradGuard no_grad;
+  const at::Tensor query = at::randn({2, 6, 1, 48});
+  // A cache with room for more tokens than are there.
+  const at::Tensor cache = at::randn({2, 2, 100, 48});
+  const at::Tensor keys = cache.narrow(2, 0, 90), values = keys * 2;
+  const at::Tensor room = at::randn({2, 2, 100, 48});
+  const at::Tensor wide_values = room.narrow(2, 0, 90);
+  at::Tensor bias = at::zeros({2, 1, 1, 90});
+  bias.select(0, 0).narrow(-1, 0, 80).fill_(
+      -std::numeric_limits<float>::infinity());
+  for (const at::Tensor& mask : {at::Tensor(), bias}) {
+    const at::Tensor expected = at::scaled_dot_product_attention(
+        query, keys.repeat_interleave(3, 1),
+        wide_values.repeat_interleave(3, 1),
+        mask.defined() ? std::optional(mask) : std::nullopt);
+    const at::Tensor y =
+        device_decode_attention(query, keys, wide_values, mask, {}, 0);
+    REQUIRE(y.defined());
+    CHECK(relative(y, expected) < 1e-5);
+  }
+  CHECK_FALSE(device_decode_attention(query, encode_heads(keys, 8),
+                                      encode_heads(values, 8), {}, {}, 8)
+                  .defined());
 }
 
 TEST_CASE("device_decode_attention: other heads are left to libtorch") {

@@ -1,9 +1,9 @@
 // Kernels for the CPU on the residual stream: the norm, the gated activation,
 // the rotation and the attention of one new token, in fp32. They take the same
 // arguments as those for GPUs (autoglm/kernels/cuda_stream_kernels.h), fp32
-// only, and work on a range, so that callers bring the threads. Sums are made
-// in 16 lanes, in an order that does not depend on the range or on the number
-// of threads. There are versions for AVX-512, AVX2 and any processor; the best
+// only, and work on a range, so that callers bring the threads. The order of sums
+// does not depend on the range or on the number of threads, only on the width
+// of the registers. There are versions for AVX-512, AVX2 and any processor; the best
 // one is chosen at run time.
 #pragma once
 
