@@ -14,11 +14,40 @@
 namespace autoglm {
 namespace {
 
-// What is left to run of an original whose last states are known.
-Model head_alone(Model model) {
-  model.blocks.clear();
-  return model;
-}
+using States = std::vector<at::Tensor>;
+
+// One of the two models that are compared, ready to run, and the last states of
+// the original, which may be known from an earlier call.
+class Side {
+ public:
+  Side(Model model, const EvaluateOptions& options, QuantizedProduct product,
+       const States* known = nullptr)
+      : options_(options), known_(known) {
+    // All that is left to run is the head.
+    if (known_ != nullptr) model.blocks.clear();
+    model_ =
+        to_compute(std::move(model), options.device, options.dtype, product);
+  }
+
+  const Model& model() const { return model_; }
+
+  /// The states that are scored of batch number `batch`, [n, H]; those after
+  /// the embedding and each block too where somebody asks for them.
+  at::Tensor states(std::int64_t batch, const at::Tensor& ids,
+                    std::int64_t prefix, States& all) const {
+    if (known_ != nullptr)
+      return known_->at(static_cast<std::size_t>(batch)).to(options_.device);
+    std::function<void(at::Tensor)> keep;
+    if (options_.on_states)
+      keep = [&](const at::Tensor& state) { all.push_back(state); };
+    return text_states(model_, ids, prefix, options_.dtype, keep);
+  }
+
+ private:
+  const EvaluateOptions& options_;
+  const States* known_;
+  Model model_;
+};
 
 }  // namespace
 
@@ -41,24 +70,23 @@ Scorecard evaluate(const Model& model, const TokenWindows& windows,
   if (windows.prefix.empty() && windows.length < 2)
     fail(ErrorKind::kConfig,
          "windows of one token predict nothing without prefix tokens");
-  const Model compute =
-      to_compute(model, options.device, options.dtype, options.product);
-  std::vector<at::Tensor>* kept = options.original_states;
-  const bool known = kept != nullptr && !kept->empty();
+  States* kept = options.original_states;
   AUTOGLM_ENSURE(kept == nullptr || !options.on_states);
-  std::optional<Model> reference;
+  const States* known = kept != nullptr && !kept->empty() ? kept : nullptr;
+  const Side own(model, options, options.product);
+  std::optional<Side> reference;
   if (original != nullptr)
-    reference = to_compute(known ? head_alone(*original) : *original,
-                           options.device, options.dtype);
-  if (reference &&
-      reference->architecture.vocabulary != compute.architecture.vocabulary)
-    fail(ErrorKind::kInput, fmt::format("the vocabularies differ: {} and {}",
-                                        compute.architecture.vocabulary,
-                                        reference->architecture.vocabulary));
+    reference.emplace(*original, options, QuantizedProduct::kExact, known);
+  if (reference && reference->model().architecture.vocabulary !=
+                       own.model().architecture.vocabulary)
+    fail(ErrorKind::kInput,
+         fmt::format("the vocabularies differ: {} and {}",
+                     own.model().architecture.vocabulary,
+                     reference->model().architecture.vocabulary));
   const auto prefix = static_cast<std::int64_t>(windows.prefix.size());
   const std::int64_t first = std::max<std::int64_t>(1, prefix);
   const at::Tensor all = window_ids(windows);
-  std::vector<at::Tensor> filled;
+  States filled;
   MetricSums sums;
   Progress progress("evaluating", windows.count(), "windows");
   for (std::int64_t at = 0; at < windows.count(); at += options.batch) {
@@ -66,30 +94,21 @@ Scorecard evaluate(const Model& model, const TokenWindows& windows,
     const at::Tensor ids = all.narrow(0, at, n).to(options.device);
     const at::Tensor targets =
         ids.narrow(1, first, ids.size(1) - first).flatten();
-    std::vector<at::Tensor> states, states_original;
-    const auto run = [&](const Model& one,
-                         std::vector<at::Tensor>& all_states) {
-      std::function<void(at::Tensor)> keep;
-      if (options.on_states && reference)
-        keep = [&](const at::Tensor& state) { all_states.push_back(state); };
-      return text_states(one, ids, prefix, options.dtype, keep);
-    };
-    const at::Tensor x = run(compute, states);
+    const std::int64_t batch = at / options.batch;
+    States states, states_original;
+    const at::Tensor x = own.states(batch, ids, prefix, states);
     at::Tensor x_original;
-    if (reference && known)
-      x_original = kept->at(static_cast<std::size_t>(at / options.batch))
-                       .to(options.device);
-    else if (reference)
-      x_original = run(*reference, states_original);
+    if (reference)
+      x_original = reference->states(batch, ids, prefix, states_original);
     AUTOGLM_ENSURE(!reference || x_original.size(0) == x.size(0));
-    if (kept != nullptr && !known)
-      filled.push_back((reference ? x_original : x).cpu());
     if (options.on_states && reference)
       options.on_states(states, states_original);
+    if (kept != nullptr && known == nullptr)
+      filled.push_back((reference ? x_original : x).cpu());
     // The head is applied to a few positions at a time: at GLM's vocabulary
     // the logits of a whole batch would not fit.
     const std::int64_t step = std::max<std::int64_t>(
-        1, (std::int64_t{1} << 25) / compute.architecture.vocabulary);
+        1, (std::int64_t{1} << 25) / own.model().architecture.vocabulary);
     with_context(
         [&] {
           return fmt::format("in the evaluation windows {} to {}", at,
@@ -98,16 +117,16 @@ Scorecard evaluate(const Model& model, const TokenWindows& windows,
         [&] {
           for (std::int64_t p = 0; p < x.size(0); p += step) {
             const std::int64_t m = std::min(step, x.size(0) - p);
-            sums.add(head_forward(compute, x.narrow(0, p, m)),
+            sums.add(head_forward(own.model(), x.narrow(0, p, m)),
                      targets.narrow(0, p, m),
-                     reference
-                         ? head_forward(*reference, x_original.narrow(0, p, m))
-                         : at::Tensor());
+                     reference ? head_forward(reference->model(),
+                                              x_original.narrow(0, p, m))
+                               : at::Tensor());
           }
         });
     progress.step(n);
   }
-  if (kept != nullptr && !known) *kept = std::move(filled);
+  if (kept != nullptr && known == nullptr) *kept = std::move(filled);
   Scorecard out = sums.scorecard(windows.text_bytes);
   out.data = windows.source;
   out.windows = windows.count();
