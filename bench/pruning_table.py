@@ -4,7 +4,7 @@
 
     bench/pruning_table.py WORK CALIBRATION EVALUATION \\
         [--trials build/release/bench/bench_pass_trials] \\
-        [--model examples/glm-books] [--jobs 1] [--only REGEX] [--latency]
+        [--model examples/glm-books] [--jobs 1] [--only REGEX] [--latency] [--kept]
 
 One pass per cell (bench/pass_trials.cpp): 128 windows of 256 tokens of
 CALIBRATION, measured over 200 windows of EVALUATION. FFN channels go until the
@@ -104,43 +104,66 @@ def run(args, wanted):
             command + (["--latency"] if args.latency else [])))
     if any(process.wait() != 0 for process in processes):
         raise SystemExit("not all cells could be run")
-    return {cell[0]: json.loads((args.work / f"{cell[0]}.json").read_text())
-            for cell in wanted}
+    return kept(args, wanted)
+
+
+def kept(args, wanted):
+    files = {cell[0]: args.work / f"{cell[0]}.json" for cell in wanted}
+    return {name: json.loads(file.read_text())
+            for name, file in files.items() if file.exists()}
 
 
 def kl(rows, name):
     row = rows.get(name)
-    return "" if row is None else f"{row['score']['kl']:.3g}"
+    return "–" if row is None else f"{row['score']['kl']:.3f}"
 
 
-def print_tables(rows):
+def print_table(head, rows):
+    print("| " + " | ".join(head) + " |")
+    print("| --- |" + " ---: |" * (len(head) - 1))
+    for row in rows:
+        print("| " + " | ".join(row) + " |")
+
+
+def print_divergences(rows):
+    shares = [f"{share} %" for share in SHARES]
     for repair in REPAIRS:
-        print(f"\nKL, nats, repair: {repair}\n")
-        print("| importance | " + " | ".join(f"{s} %" for s in SHARES) + " |")
-        print("| --- |" + " ---: |" * len(SHARES))
-        for importance in IMPORTANCES:
-            print(f"| {importance} | " + " | ".join(
-                kl(rows, f"{importance}-{repair}-{s}") for s in SHARES) + " |")
-    print("\n| importance | allocation | cut | " +
-          " | ".join(f"{s} %" for s in SHARES) + " |")
-    print("| --- | --- | --- |" + " ---: |" * len(SHARES))
-    for importance in ["activation", "obs"]:
-        print(f"| {importance} | uniform | FFN | " + " | ".join(
-            kl(rows, f"{importance}-least_squares-{s}") for s in SHARES) + " |")
-        for allocation in ALLOCATIONS[1:]:
-            for heads in ["false", "true"]:
-                names = [f"{importance}-{allocation}-{heads}-{s}"
-                         for s in SHARES]
-                part = "FFN and heads" if heads == "true" else "FFN"
-                print(f"| {importance} | {allocation} | {part} | " +
-                      " | ".join(kl(rows, n) for n in names) + " |")
-    print("\n| run | parameters | KL, nats | top-1 | perplexity | pass |")
-    print("| --- | ---: | ---: | ---: | ---: | ---: |")
-    for name, row in rows.items():
-        score = row["score"]
-        print(f"| {name} | {row['parameters'] / 1e6:.2f} M | "
-              f"{score['kl']:.3g} | {100 * score['top1_agreement']:.2f} % | "
-              f"{score['perplexity']:.3f} | {row['seconds']:.0f} s |")
+        print(f"\nKL, nats, `repair: {repair}`:\n")
+        print_table(["importance"] + shares, [
+            [f"`{i}`"] + [kl(rows, f"{i}-{repair}-{s}") for s in SHARES]
+            for i in IMPORTANCES])
+    kinds = [(f"{i}, {a}, " + ("FFN and heads" if heads == "true" else "FFN"),
+              f"{i}-{a}-{heads}")
+             for i in ["activation", "obs"] for a in ALLOCATIONS[1:]
+             for heads in ["false", "true"]]
+    print("\nKL, nats, widths of their own per layer, `least_squares`:\n")
+    print_table(["importance, allocation, cut"] + shares, [
+        [text] + [kl(rows, f"{name}-{s}") for s in SHARES]
+        for text, name in kinds
+        if any(f"{name}-{s}" in rows for s in SHARES)])
+
+
+def phase_text(row, phase):
+    if "latency" not in row:
+        return "–"
+    before = row["latency_before"][phase]["median_ms"]
+    after = row["latency"][phase]["median_ms"]
+    return f"{before:.2f} to {after:.2f} ms, −{100 - 100 * after / before:.0f} %"
+
+
+def print_runs(rows):
+    print("\nEvery run:\n")
+    latency = any("latency" in row for row in rows.values())
+    print_table(
+        ["run", "parameters", "KL, nats", "top-1", "perplexity", "pass"] +
+        (["prefill", "decode"] if latency else []),
+        [[f"`{name}`", f"{row['parameters'] / 1e6:.2f} M",
+          f"{row['score']['kl']:.4f}",
+          f"{100 * row['score']['top1_agreement']:.2f} %",
+          f"{row['score']['perplexity']:.2f}", f"{row['seconds']:.0f} s"] +
+         ([phase_text(row, "prefill"), phase_text(row, "decode")]
+          if latency else [])
+         for name, row in rows.items()])
 
 
 def main():
@@ -160,10 +183,16 @@ def main():
     parser.add_argument("--only", default="", metavar="REGEX",
                         help="cells by name, as obs-least_squares-30, "
                         "obs-sensitivity-true-40, blocks-kl-2, parts-kl-4")
+    parser.add_argument("--kept", action="store_true",
+                        help="run nothing, print what WORK has")
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
-    print_tables(run(args, [cell for cell in cells(args.model)
-                            if re.search(args.only, cell[0])]))
+    wanted = [cell for cell in cells(args.model)
+              if re.search(args.only, cell[0])]
+    rows = kept(args, wanted) if args.kept else run(args, wanted)
+    if not args.latency:
+        print_divergences(rows)
+    print_runs(rows)
 
 
 if __name__ == "__main__":

@@ -98,6 +98,21 @@ void merge_attention(const AttentionArguments& arguments, std::int64_t begin,
   chosen().load()->merge(arguments, begin, end);
 }
 
+bool can_attend_prompt(const PromptArguments& p) {
+  return p.size % 16 == 0 && p.size > 0 && p.size <= kLongestHead &&
+         p.groups > 0 && p.heads % p.groups == 0 && p.queries > 0 &&
+         p.queries <= p.tokens;
+}
+
+std::int64_t prompt_tiles(const PromptArguments& p) {
+  return p.batch * p.heads * ((p.queries + kTileRows - 1) / kTileRows);
+}
+
+void attend_prompt(const PromptArguments& arguments, std::int64_t begin,
+                   std::int64_t end) {
+  chosen().load()->attend_prompt(arguments, begin, end);
+}
+
 const char* stream_kernel() { return chosen().load()->name; }
 
 bool force_stream_kernel(const char* name) {

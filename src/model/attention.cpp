@@ -5,6 +5,7 @@
 
 #include "autoglm/core/error.h"
 #include "model/coded_heads.h"
+#include "model/cpu_stream.h"
 #include "model/device_stream.h"
 
 namespace autoglm {
@@ -219,6 +220,9 @@ at::Tensor attend(const at::Tensor& query, at::Tensor key, at::Tensor value,
   const at::Tensor seen = score_bias(query, key.size(2), context);
   std::optional<at::Tensor> bias;
   if (seen.defined()) bias = seen.to(query.scalar_type());
+  if (!bias && query.size(2) > 1)
+    if (at::Tensor y = cpu_prompt_attention(query, key, value); y.defined())
+      return y;
   const std::int64_t repeat = query.size(1) / key.size(1);
   if (repeat > 1 && query.size(2) == 1)
     // One new token: the queries that share a key are taken as so many tokens,

@@ -1,8 +1,10 @@
 #include "model/cpu_stream.h"
 
 #include <ATen/Parallel.h>
+#include <ATen/core/grad_mode.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "autoglm/kernels/cpu_stream_kernels.h"
 
@@ -42,7 +44,45 @@ Status attend(const kernels::cuda::AttentionArguments& a, Stream) {
   return run(cpu::merge_attention, a, a.batch * a.heads, a.size);
 }
 
+bool is_readable(const at::Tensor& x) {
+  return x.is_cpu() && x.scalar_type() == at::kFloat && x.stride(3) == 1 &&
+         !(at::GradMode::is_enabled() && x.requires_grad());
+}
+
+void copy_strides(const at::Tensor& x, std::int64_t* to) {
+  for (int i = 0; i < 3; ++i) to[i] = x.stride(i);
+}
+
 }  // namespace
+
+at::Tensor cpu_prompt_attention(const at::Tensor& query, const at::Tensor& key,
+                                const at::Tensor& value) {
+  if (!is_readable(query) || !is_readable(key) || !is_readable(value) ||
+      key.sizes() != value.sizes() || query.size(2) != key.size(2) ||
+      query.size(3) != key.size(3) || query.numel() == 0)
+    return {};
+  cpu::PromptArguments p = {};
+  p.query = query.const_data_ptr<float>();
+  p.keys = key.const_data_ptr<float>();
+  p.values = value.const_data_ptr<float>();
+  copy_strides(query, p.query_strides);
+  copy_strides(key, p.key_strides);
+  copy_strides(value, p.value_strides);
+  p.batch = query.size(0);
+  p.heads = query.size(1);
+  p.groups = key.size(1);
+  p.queries = p.tokens = query.size(2);
+  p.size = query.size(3);
+  p.scale = static_cast<float>(1 / std::sqrt(static_cast<double>(p.size)));
+  if (!cpu::can_attend_prompt(p)) return {};
+  at::Tensor y = at::empty(query.sizes(), query.options());
+  p.y = y.data_ptr<float>();
+  at::parallel_for(0, cpu::prompt_tiles(p), 1,
+                   [&](std::int64_t begin, std::int64_t end) {
+                     cpu::attend_prompt(p, begin, end);
+                   });
+  return y;
+}
 
 const DeviceKernels& cpu_stream_kernels() {
   static const DeviceKernels kernels = [] {

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <random>
@@ -314,6 +315,121 @@ TEST_CASE("cpu attention: large scores do not overflow") {
   Attention a(1, 4, 1, 200, 64);
   for (float& q : a.query) q *= 100;
   for_each_level([&] { a.check(); });
+}
+
+namespace {
+
+// Keys [token][group][size], values the other way round, as views of one
+// projection and of another.
+void check_prompt(std::int64_t batch, std::int64_t heads, std::int64_t groups,
+                  std::int64_t queries, std::int64_t tokens, std::int64_t size,
+                  float spread) {
+  INFO(batch << " sequences, " << heads << " heads in " << groups << ", "
+             << queries << " of " << tokens << " tokens of " << size);
+  const Values query = normal(batch * heads * queries * size, 1, spread);
+  const Values keys = normal(batch * groups * tokens * size, 2);
+  const Values values = normal(batch * groups * tokens * size, 3);
+  Values y = empty(batch * heads * queries * size);
+  PromptArguments p = {query.data(),
+                       keys.data(),
+                       values.data(),
+                       {heads * queries * size, size, heads * size},
+                       {groups * tokens * size, size, groups * size},
+                       {groups * tokens * size, tokens * size, size},
+                       y.data(),
+                       batch,
+                       heads,
+                       groups,
+                       queries,
+                       tokens,
+                       size,
+                       0.25F};
+  REQUIRE(can_attend_prompt(p));
+  // fp32 scores as large as `spread` * 10 are off by a few units of 1e-6 of it.
+  const double tolerance = 1e-5 + 4e-6 * static_cast<double>(spread);
+  const std::int64_t tiles = prompt_tiles(p);
+  attend_prompt(p, tiles / 3, tiles);
+  attend_prompt(p, 0, tiles / 3);
+  bool all = true;
+  for (std::int64_t b = 0; b < batch; ++b)
+    for (std::int64_t h = 0; h < heads; ++h)
+      for (std::int64_t t = 0; t < queries; ++t) {
+        const std::int64_t g = h / (heads / groups);
+        const float* q = &query[((b * queries + t) * heads + h) * size];
+        std::vector<double> scores;
+        double top = -1e300;
+        for (std::int64_t s = 0; s <= tokens - queries + t; ++s) {
+          const float* k = &keys[((b * tokens + s) * groups + g) * size];
+          double score = 0;
+          for (std::int64_t i = 0; i < size; ++i)
+            score += static_cast<double>(q[i]) * k[i];
+          scores.push_back(0.25 * score);
+          top = std::max(top, scores.back());
+        }
+        double total = 0;
+        std::vector<double> sums(static_cast<std::size_t>(size));
+        for (std::size_t n = 0; n < scores.size(); ++n) {
+          const double weight = std::exp(scores[n] - top);
+          total += weight;
+          const auto s = static_cast<std::int64_t>(n);
+          for (std::int64_t i = 0; i < size; ++i)
+            sums[i] +=
+                weight * values[((b * groups + g) * tokens + s) * size + i];
+        }
+        for (std::int64_t i = 0; i < size; ++i)
+          all = all && near(y[((b * heads + h) * queries + t) * size + i],
+                            sums[i] / total, tolerance);
+      }
+  CHECK(all);
+}
+
+}  // namespace
+
+TEST_CASE("cpu prompt attention: any length, after any number of tokens") {
+  for_each_level([] {
+    for (const std::int64_t queries : {1, 3, 4, 63, 64, 65, 130})
+      check_prompt(2, 4, 2, queries, queries, 32, 1);
+    check_prompt(1, 3, 1, 5, 70, 48, 1);
+    check_prompt(1, 2, 2, 66, 131, 128, 1);
+    check_prompt(1, 2, 1, 2, 3, 256, 1);
+    // Scores of hundreds: weights of single tokens, no overflow.
+    check_prompt(1, 2, 1, 150, 150, 64, 60);
+  });
+}
+
+TEST_CASE("cpu prompt attention: the first token is its own value") {
+  for_each_level([] {
+    const Values query = normal(32, 1), values = normal(32, 2);
+    Values y = empty(32);
+    PromptArguments p = {};
+    p.query = p.keys = query.data();
+    p.values = values.data();
+    p.query_strides[2] = p.key_strides[2] = p.value_strides[2] = 16;
+    p.y = y.data();
+    p.batch = p.heads = p.groups = 1;
+    p.queries = p.tokens = 2;
+    p.size = 16;
+    p.scale = 0;  // the second one is the mean
+    attend_prompt(p, 0, prompt_tiles(p));
+    for (int i = 0; i < 16; ++i) {
+      CHECK(y[i] == values[i]);
+      CHECK(near(y[16 + i], 0.5 * (values[i] + values[16 + i]), 1e-6));
+    }
+  });
+}
+
+TEST_CASE("cpu prompt attention: what it does not take is said") {
+  PromptArguments p = {};
+  p.batch = p.heads = p.groups = p.queries = p.tokens = 1;
+  p.size = 256;
+  CHECK(can_attend_prompt(p));
+  p.size = 272;
+  CHECK_FALSE(can_attend_prompt(p));
+  p.size = 24;
+  CHECK_FALSE(can_attend_prompt(p));
+  p.size = 32;
+  p.queries = 2;  // of one token
+  CHECK_FALSE(can_attend_prompt(p));
 }
 
 TEST_CASE("cpu attention: what it does not take is said") {

@@ -6,6 +6,7 @@
 
 #include "autoglm/model/forward.h"
 #include "model/coded_heads.h"
+#include "model/cpu_stream.h"
 #include "model/dequantize.h"
 #include "model/device_stream.h"
 #include "tests/support/catch.h"
@@ -322,6 +323,27 @@ TEST_CASE("device_decode_attention: the CPU's own, in fp32") {
   CHECK_FALSE(device_decode_attention(query, encode_heads(keys, 8),
                                       encode_heads(values, 8), {}, {}, 8)
                   .defined());
+}
+
+TEST_CASE("cpu_prompt_attention: libtorch's, and nothing with gradients") {
+  const at::NoGradGuard no_grad;
+  // Heads as the projection leaves them.
+  const at::Tensor query = at::randn({2, 77, 6, 48}).transpose(1, 2);
+  const at::Tensor both = at::randn({2, 77, 2, 96}).transpose(1, 2);
+  const at::Tensor key = both.narrow(-1, 0, 48),
+                   value = both.narrow(-1, 48, 48);
+  const at::Tensor expected = at::scaled_dot_product_attention(
+      query, key.repeat_interleave(3, 1), value.repeat_interleave(3, 1),
+      std::nullopt, 0.0, /*is_causal=*/true);
+  const at::Tensor y = cpu_prompt_attention(query, key, value);
+  REQUIRE(y.defined());
+  CHECK(relative(y, expected) < 1e-5);
+  CHECK_FALSE(cpu_prompt_attention(query.to(at::kDouble), key.to(at::kDouble),
+                                   value.to(at::kDouble))
+                  .defined());
+  const at::AutoGradMode with_gradients(true);
+  const at::Tensor leaf = value.detach().clone().requires_grad_(true);
+  CHECK_FALSE(cpu_prompt_attention(query, key, leaf).defined());
 }
 
 TEST_CASE("device_decode_attention: other heads are left to libtorch") {
