@@ -12,6 +12,7 @@
 #include "model/device_products.h"
 #include "model/integer_product.h"
 #include "model/joined_linears.h"
+#include "model/needs_gradient.h"
 
 namespace autoglm {
 namespace {
@@ -183,10 +184,6 @@ at::Tensor matching(const at::Tensor& tensor, at::ScalarType dtype) {
 at::Tensor with_bias(const at::Tensor& y, const at::Tensor& bias) {
   if (!bias.defined()) return y;
   return bias.dim() > 1 ? y + bias.view_as(y) : y + bias;
-}
-
-bool needs_gradient(const at::Tensor& x) {
-  return at::GradMode::is_enabled() && x.defined() && x.requires_grad();
 }
 
 // Null pointer where x is not rounded by the product.

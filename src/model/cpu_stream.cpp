@@ -1,12 +1,12 @@
 #include "model/cpu_stream.h"
 
 #include <ATen/Parallel.h>
-#include <ATen/core/grad_mode.h>
 
 #include <algorithm>
 #include <cmath>
 
 #include "autoglm/kernels/cpu_stream_kernels.h"
+#include "model/needs_gradient.h"
 
 namespace autoglm {
 namespace {
@@ -46,7 +46,7 @@ Status attend(const kernels::cuda::AttentionArguments& a, Stream) {
 
 bool is_readable(const at::Tensor& x) {
   return x.is_cpu() && x.scalar_type() == at::kFloat && x.stride(3) == 1 &&
-         !(at::GradMode::is_enabled() && x.requires_grad());
+         !needs_gradient(x);
 }
 
 void copy_strides(const at::Tensor& x, std::int64_t* to) {

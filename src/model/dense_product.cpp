@@ -6,6 +6,8 @@
 #include <optional>
 #include <string_view>
 
+#include "model/needs_gradient.h"
+
 namespace autoglm {
 namespace {
 
@@ -75,8 +77,7 @@ at::Tensor dense_product(const at::Tensor& x, const at::Tensor& weight,
   if (!is_usable() || !takes(x) || !takes(weight) ||
       (bias.defined() && !takes(bias)) || x.dim() < 2)
     return at::linear(x, weight, bias);
-  if (at::GradMode::is_enabled() &&
-      (x.requires_grad() || weight.requires_grad())) {
+  if (needs_gradient(x) || needs_gradient(weight)) {
     const at::Tensor y = DenseProduct::apply(x, weight);
     return bias.defined() ? y + bias : y;
   }

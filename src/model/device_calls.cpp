@@ -1,7 +1,5 @@
 #include "model/device_calls.h"
 
-#include <ATen/core/grad_mode.h>
-
 #include "autoglm/core/error.h"
 #include "autoglm/core/text.h"
 
@@ -27,11 +25,6 @@ bool is_queued(Status status) {
     fail(ErrorKind::kInternal, fmt::format("a kernel of the device: {}",
                                            kernels::cuda::text(status)));
   return status == Status::kOk;
-}
-
-const DeviceKernels* kernels_without_gradient(const at::Tensor& x) {
-  if (at::GradMode::is_enabled() && x.requires_grad()) return nullptr;
-  return device_kernels_for(x.device());
 }
 
 at::Tensor workspace_like(const at::Tensor& x, std::int64_t bytes) {

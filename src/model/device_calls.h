@@ -16,9 +16,6 @@ std::optional<kernels::cuda::NumberType> number_type(at::ScalarType dtype);
 /// arguments. Throws kInternal for a device that refuses.
 bool is_queued(kernels::cuda::Status status);
 
-/// The kernels for x, or null pointer: none, or a gradient is asked for.
-const DeviceKernels* kernels_without_gradient(const at::Tensor& x);
-
 /// Memory for a kernel; undefined for 0 bytes. Freed in the stream's order.
 at::Tensor workspace_like(const at::Tensor& x, std::int64_t bytes);
 

@@ -1,26 +1,21 @@
 #include "model/device_stream.h"
 
-#include <ATen/core/grad_mode.h>
-
 #include <cmath>
 
 #include "model/coded_heads.h"
 #include "model/cpu_stream.h"
 #include "model/device_calls.h"
+#include "model/needs_gradient.h"
 
 namespace autoglm {
 namespace {
 
 namespace cuda = kernels::cuda;
 
-bool wants_gradient(const at::Tensor& x) {
-  return at::GradMode::is_enabled() && x.requires_grad();
-}
-
-// The CPU has kernels of its own.
+// Null pointer: libtorch. The CPU has kernels of its own.
 const DeviceKernels* stream_kernels(const at::Tensor& x) {
-  if (wants_gradient(x)) return nullptr;
-  if (const DeviceKernels* found = kernels_without_gradient(x)) return found;
+  if (needs_gradient(x)) return nullptr;
+  if (const DeviceKernels* found = device_kernels_for(x.device())) return found;
   return x.is_cpu() ? &cpu_stream_kernels() : nullptr;
 }
 
@@ -30,7 +25,7 @@ NormedSum run_norm(const Norm& norm, const at::Tensor& x,
   const DeviceKernels* device = stream_kernels(x);
   const auto type = number_type(x.scalar_type());
   if (device == nullptr || !type || norm.bias.defined() || x.numel() == 0 ||
-      wants_gradient(norm.gain))
+      needs_gradient(norm.gain))
     return {};
   const at::Tensor from = x.contiguous();
   const at::Tensor gain = norm.gain.to(x.scalar_type()).contiguous();
@@ -75,7 +70,7 @@ at::Tensor device_norm(const Norm& norm, const at::Tensor& x, double epsilon) {
 NormedSum device_norm_of_sum(const Norm& norm, const at::Tensor& x,
                              const at::Tensor& y, double epsilon) {
   if (x.sizes() != y.sizes() || x.scalar_type() != y.scalar_type() ||
-      wants_gradient(y))
+      needs_gradient(y))
     return {};
   return run_norm(norm, x, y, epsilon);
 }
@@ -83,7 +78,7 @@ NormedSum device_norm_of_sum(const Norm& norm, const at::Tensor& x,
 at::Tensor device_silu_product(const at::Tensor& gate, const at::Tensor& up) {
   const DeviceKernels* device = stream_kernels(gate);
   const auto type = number_type(gate.scalar_type());
-  if (device == nullptr || !type || wants_gradient(up) || gate.numel() == 0 ||
+  if (device == nullptr || !type || needs_gradient(up) || gate.numel() == 0 ||
       up.scalar_type() != gate.scalar_type())
     return {};
   const std::int64_t size = gate.size(-1), count = gate.numel() / size;
