@@ -90,8 +90,7 @@ TEST_CASE("passes: the plan predicts the shapes and forms of the run") {
     for (const PassInfo& info : pass_catalogue()) {
       INFO(family << " " << info.type);
       const Model start = test::tiny_model(family);
-      Model shapes = to_device(start, at::kMeta);
-      info.make(parse_config(quick(info.type), "p"))->plan(shapes);
+      const Model shapes = test::planned(info.type, quick(info.type), start);
       const Model result = run_pass(info.type, quick(info.type), start).model;
       CHECK(footprint(shapes).total().bytes == footprint(result).total().bytes);
       for (const NamedLinear& linear : named_linears(result))

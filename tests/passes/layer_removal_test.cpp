@@ -207,11 +207,7 @@ TEST_CASE("layer_removal: of mixtures the dense first blocks stay") {
 
 TEST_CASE("layer_removal: a plan removes as many, or none up to a threshold") {
   const auto planned = [](const std::string& params) {
-    Model shapes = to_device(deep_model(), at::kMeta);
-    find_pass("layer_removal")
-        ->make(parse_config(params, "params"))
-        ->plan(shapes);
-    return shapes;
+    return test::planned("layer_removal", params, deep_model());
   };
   CHECK(planned("{count: 3}").blocks.size() == 1);
   CHECK(planned("{count: 0}").blocks.size() == 4);
@@ -275,8 +271,7 @@ TEST_CASE("layer_removal: all passes run on a model with gaps") {
       CHECK_NOTHROW(verify_model(result));
       // A plan of pruning asks the attention for its device.
       if (type == "structured_pruning") continue;
-      Model shapes = to_device(start, at::kMeta);
-      find_pass(type)->make(parse_config(params, "p"))->plan(shapes);
+      Model shapes = test::planned(type, params, start);
       update_widths(shapes);
       if (type != "layer_removal")
         CHECK(footprint(shapes).total().bytes ==

@@ -1,4 +1,4 @@
-// Running one pass on a tiny model.
+// Running one pass on a tiny model, or asking it for its plan.
 #pragma once
 
 #include <string>
@@ -35,6 +35,14 @@ inline PassRun run_pass(const std::string& type, const std::string& params,
       ->make(parse_config(params, "params"))
       ->run(out.model, context);
   return out;
+}
+
+/// The shapes that `type` with YAML `params` foresees for `start`.
+inline Model planned(const std::string& type, const std::string& params,
+                     const Model& start) {
+  Model shapes = to_device(start, at::kMeta);
+  find_pass(type)->make(parse_config(params, "params"))->plan(shapes);
+  return shapes;
 }
 
 }  // namespace autoglm::test

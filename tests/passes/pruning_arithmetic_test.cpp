@@ -90,11 +90,8 @@ TEST_CASE(
       if (params.find("global") != std::string::npos ||
           params.find("threshold") != std::string::npos)
         continue;
-      Model shapes = to_device(start, at::kMeta);
-      find_pass("structured_pruning")
-          ->make(parse_config(params, "params"))
-          ->plan(shapes);
-      CHECK(parameters(shapes) == after);
+      CHECK(parameters(test::planned("structured_pruning", params, start)) ==
+            after);
     }
   }
 }
@@ -160,13 +157,9 @@ TEST_CASE("structured_pruning: target_parameters is met within one unit each") {
         const auto most = static_cast<std::uint64_t>(
             share * static_cast<double>(parameters(start)));
         const auto with = [&](std::uint64_t target) {
-          Model shapes = to_device(start, at::kMeta);
-          find_pass("structured_pruning")
-              ->make(parse_config(
-                  fmt::format("{{target_parameters: {}{}}}", target, more),
-                  "p"))
-              ->plan(shapes);
-          return shapes;
+          return test::planned(
+              "structured_pruning",
+              fmt::format("{{target_parameters: {}{}}}", target, more), start);
         };
         Model got;
         try {

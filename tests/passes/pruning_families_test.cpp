@@ -168,10 +168,7 @@ TEST_CASE("structured_pruning: plan, run and config.json agree on all widths") {
   for (const auto& [name, start] : test::pruning_models())
     for (const std::string& params : recipes()) {
       INFO(name << " " << params);
-      Model shapes = to_device(start, at::kMeta);
-      find_pass("structured_pruning")
-          ->make(parse_config(params, "params"))
-          ->plan(shapes);
+      const Model shapes = test::planned("structured_pruning", params, start);
       // Widths do not depend on data.
       const Model out =
           run_pass("structured_pruning", params, start, false).model;

@@ -188,10 +188,7 @@ TEST_CASE("structured_pruning: the plan of a narrow model is what comes out") {
           "{sparsity_ratio: 0.5, hidden: 0.3, align: 8}"}) {
       INFO(name << " " << params);
       const Model start = read_checkpoint(test::kGolden / name);
-      Model shapes = to_device(start, at::kMeta);
-      find_pass("structured_pruning")
-          ->make(parse_config(params, "params"))
-          ->plan(shapes);
+      const Model shapes = test::planned("structured_pruning", params, start);
       const Model out =
           run_pass("structured_pruning", params, start, false).model;
       CHECK_NOTHROW(verify_model(out));

@@ -139,11 +139,9 @@ TEST_CASE("quantization: only what the globs select") {
 }
 
 TEST_CASE("quantization: a group that does not divide is refused in the plan") {
-  Model shapes = to_device(test::tiny_model(), at::kMeta);
   const std::string text = test::error_of(ErrorKind::kConfig, [&] {
-    find_pass("quantization")
-        ->make(parse_config("{bits: 4, group_size: 20}", "p"))
-        ->plan(shapes);
+    test::planned("quantization", "{bits: 4, group_size: 20}",
+                  test::tiny_model());
   });
   CHECK(text.find(
             "do not divide into groups of 20; -1 (a whole row), 16 would") !=
@@ -270,10 +268,8 @@ TEST_CASE("quantization: e4m3 weights, planned as they are stored") {
         run_pass("quantization", "{format: fp8, activations: dynamic}", start)
             .model;
     CHECK_NOTHROW(verify_model(model));
-    Model planned = start;
-    find_pass("quantization")
-        ->make(parse_config("{format: fp8, activations: dynamic}", "p"))
-        ->plan(planned);
+    const Model planned = test::planned(
+        "quantization", "{format: fp8, activations: dynamic}", start);
     for (const NamedLinear& linear : named_linears(model)) {
       if (linear.name == "head" || linear.name == "embedding") continue;
       INFO(linear.name);

@@ -306,10 +306,9 @@ TEST_CASE("sparse training: quantized units cannot be masked") {
 }
 
 TEST_CASE("sparse training: the plan cuts all parts alike") {
-  Model shapes = to_device(test::tiny_model("glm4_moe"), at::kMeta);
-  find_pass("distillation")
-      ->make(parse_config("{sparsity: 0.25, align: 4, heads: true}", "p"))
-      ->plan(shapes);
+  const Model shapes =
+      test::planned("distillation", "{sparsity: 0.25, align: 4, heads: true}",
+                    test::tiny_model("glm4_moe"));
   CHECK(shapes.architecture.blocks[0].ffn == 36);
   CHECK(shapes.architecture.blocks[1].ffn == 24);         // experts stay
   CHECK(shapes.architecture.blocks[0].query_heads == 4);  // 3 is not possible

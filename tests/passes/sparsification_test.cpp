@@ -28,11 +28,8 @@ std::vector<std::string> names_of(const Model& model) {
 }
 
 std::string plan_error(const std::string& params, const Model& model) {
-  Model shapes = to_device(model, at::kMeta);
   return test::error_of(ErrorKind::kConfig, [&] {
-    find_pass("sparsification")
-        ->make(parse_config(params, "params"))
-        ->plan(shapes);
+    test::planned("sparsification", params, model);
   });
 }
 
