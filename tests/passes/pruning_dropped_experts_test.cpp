@@ -10,11 +10,13 @@
 #include "tests/passes/pass_runs.h"
 #include "tests/passes/pruning_models.h"
 #include "tests/support/catch.h"
+#include "tests/support/relative.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/support/throws.h"
 
 using namespace autoglm;
 using test::Golden;
+using test::relative_peak;
 using test::run_pass;
 
 namespace {
@@ -24,10 +26,6 @@ const std::vector<std::string>& mixtures() {
                                                  "glm4_moe_lite", "glm_moe_dsa",
                                                  "glm_moe_dsa_sparse"};
   return names;
-}
-
-double distance(const at::Tensor& a, const at::Tensor& b) {
-  return (a - b).abs().max().item<double>() / b.abs().max().item<double>();
 }
 
 // The router never chooses one of `experts`.
@@ -113,9 +111,11 @@ TEST_CASE(
     CHECK(run.notes.at("layers").back()["experts_error_cut"].get<double>() <
           1e-10);
     const at::Tensor wanted = forward(start, golden["input_ids"]);
-    CHECK(distance(forward(run.model, golden["input_ids"]), wanted) <= 1e-5);
+    CHECK(relative_peak(forward(run.model, golden["input_ids"]), wanted) <=
+          1e-5);
     // The mask is no trifle.
-    CHECK(distance(wanted, forward(golden.model, golden["input_ids"])) > 1e-3);
+    CHECK(relative_peak(wanted, forward(golden.model, golden["input_ids"])) >
+          1e-3);
   }
 }
 
@@ -230,7 +230,7 @@ TEST_CASE("structured_pruning: an expert with a double goes first by obs") {
   CHECK(gone.size() == 1);
   CHECK((gone[0] == 1 || gone[0] == 3));
   const at::Tensor ids = test::random_windows(3, 12);
-  CHECK(distance(forward(run.model, ids), forward(start, ids)) < 1e-6);
+  CHECK(relative_peak(forward(run.model, ids), forward(start, ids)) < 1e-6);
 }
 
 TEST_CASE("rerouting_scores: as removing one expert after the other by hand") {
@@ -301,7 +301,7 @@ TEST_CASE(
   const at::Tensor wanted =
       std::get<DenseWeight>(mixture.shared.down.weight).value +
       1.5 * (first * 0.1 - second);
-  CHECK(distance(std::get<DenseWeight>(down.weight).value, wanted) < 0.05);
+  CHECK(relative_peak(std::get<DenseWeight>(down.weight).value, wanted) < 0.05);
 }
 
 TEST_CASE("structured_pruning: no repair of experts is worse than the cut") {

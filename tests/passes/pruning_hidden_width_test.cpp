@@ -9,18 +9,16 @@
 #include "tests/model/golden.h"
 #include "tests/passes/pass_runs.h"
 #include "tests/support/catch.h"
+#include "tests/support/relative.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/support/throws.h"
 
 using namespace autoglm;
 using test::Golden;
+using test::relative_peak;
 using test::run_pass;
 
 namespace {
-
-double distance(const at::Tensor& a, const at::Tensor& b) {
-  return (a - b).abs().max().item<double>() / b.abs().max().item<double>();
-}
 
 at::Tensor values(const Weight& weight) {
   return std::get<DenseWeight>(weight).value;
@@ -103,7 +101,8 @@ TEST_CASE("structured_pruning: dead channels go first and change nothing") {
     const at::Tensor dead = dead_channels(golden.model);
     const Model start = with_dead_channels(golden.model, dead);
     const at::Tensor wanted = forward(start, golden["input_ids"]);
-    CHECK(distance(wanted, forward(golden.model, golden["input_ids"])) > 1e-3);
+    CHECK(relative_peak(wanted, forward(golden.model, golden["input_ids"])) >
+          1e-3);
     const auto check = [&](const std::string& how, bool data) {
       INFO(name << how << (data ? "" : ", no data"));
       const auto run =
@@ -112,7 +111,8 @@ TEST_CASE("structured_pruning: dead channels go first and change nothing") {
       CHECK(note["width"] == start.architecture.hidden - 8);
       const auto removed = note["removed"].get<std::vector<std::int64_t>>();
       CHECK(at::equal(at::tensor(removed, at::kLong), dead));
-      CHECK(distance(forward(run.model, golden["input_ids"]), wanted) < 2e-4);
+      CHECK(relative_peak(forward(run.model, golden["input_ids"]), wanted) <
+            2e-4);
     };
     check("", true);
     check(", importance: l2", false);

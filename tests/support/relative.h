@@ -11,4 +11,9 @@ inline double relative(const at::Tensor& a, const at::Tensor& b) {
   return ((a.to(at::kFloat) - wide).norm() / wide.norm()).item<double>();
 }
 
+/// max |a - b| / max |b|.
+inline double relative_peak(const at::Tensor& a, const at::Tensor& b) {
+  return ((a - b).abs().max() / b.abs().max()).item<double>();
+}
+
 }  // namespace autoglm::test
