@@ -3,7 +3,9 @@
 
 #include <string>
 
+#include "autoglm/model/footprint.h"
 #include "autoglm/passes/pass.h"
+#include "tests/support/catch.h"
 #include "tests/support/tiny_model.h"
 
 namespace autoglm::test {
@@ -43,6 +45,18 @@ inline Model planned(const std::string& type, const std::string& params,
   Model shapes = to_device(start, at::kMeta);
   find_pass(type)->make(parse_config(params, "params"))->plan(shapes);
   return shapes;
+}
+
+/// Runs `type` without data: what comes out is what the plan says.
+inline void check_plan(const std::string& type, const std::string& params,
+                       const Model& start) {
+  const Model shapes = planned(type, params, start);
+  const Model out = run_pass(type, params, start, /*data=*/false).model;
+  CHECK_NOTHROW(verify_model(out));
+  CHECK((shapes.architecture.blocks == out.architecture.blocks));
+  CHECK(shapes.architecture.hidden == out.architecture.hidden);
+  CHECK(footprint(shapes).total().bytes == footprint(out).total().bytes);
+  CHECK(shapes.config == out.config);
 }
 
 }  // namespace autoglm::test

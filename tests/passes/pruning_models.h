@@ -3,6 +3,7 @@
 
 #include <map>
 #include <string>
+#include <vector>
 
 #include "tests/support/tiny_model.h"
 
@@ -36,6 +37,22 @@ inline Model changed_model(const std::string& family, const Json& changes,
     }
     model.blocks[i] = fitted;
   }
+  return model;
+}
+
+/// A tiny mixture of `experts`, every token sent to `per_token`.
+inline Model tiny_mixture(std::int64_t experts, std::int64_t per_token,
+                          const TinySize& size = {}) {
+  return changed_model(
+      "glm4_moe",
+      {{"n_routed_experts", experts}, {"num_experts_per_tok", per_token}},
+      size);
+}
+
+/// What the correction bias of block 1 prefers: a number per routed expert.
+inline Model preferring(Model model, const std::vector<float>& biases) {
+  model.blocks[1].mixture.correction_bias =
+      at::tensor(biases).to(at::kBFloat16);
   return model;
 }
 
