@@ -1,7 +1,6 @@
 // A matrix in any form times a stream.
 #include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
-#include <ATen/cpu/Utils.h>
 
 #include <functional>
 
@@ -10,9 +9,11 @@
 #include "autoglm/model/model.h"
 #include "model/dequantize.h"
 #include "model/device_products.h"
+#include "model/int8_product.h"
 #include "model/integer_product.h"
 #include "model/joined_linears.h"
 #include "model/needs_gradient.h"
+#include "model/rounded_vectors.h"
 
 namespace autoglm {
 namespace {
@@ -20,21 +21,8 @@ namespace {
 // Rows of x up to which codes are unpacked in registers; beyond it one
 // dequantization is cheaper than repeating the unpacking per row.
 constexpr std::int64_t kPackedRows = 16;
-// Elements of a weight that are converted to x's dtype at once: bounds the copy
-// of a large matrix to a few tens of megabytes.
-constexpr std::int64_t kChunkElements = 1 << 24;
-
-// Sums of products of two int8 numbers stay below 2^31 up to this many.
-constexpr std::int64_t kInt8Inputs = 1 << 17;
 
 enum class Product { kDense, kDevice, kPacked, kInt8, kInteger, kDequantize };
-
-// True where libtorch multiplies int8 by int8, and not in a plain loop.
-bool has_int8_product(const QuantizedWeight& w, std::int64_t rows) {
-  if (!w.activations.quantized || w.in > kInt8Inputs) return false;
-  if (w.codes.is_cpu()) return at::cpu::is_avx512_vnni_supported();
-  return w.codes.is_cuda() && rows > 16 && w.in % 8 == 0 && w.out % 8 == 0;
-}
 
 Product product_for(const Weight& weight, std::int64_t rows) {
   if (std::holds_alternative<DenseWeight>(weight)) return Product::kDense;
@@ -70,8 +58,7 @@ at::Tensor chunked_apply(
     const at::Tensor& x, std::int64_t out, std::int64_t in,
     const at::Tensor& bias,
     const std::function<at::Tensor(std::int64_t, std::int64_t)>& rows) {
-  const std::int64_t chunk =
-      std::max<std::int64_t>(1, kChunkElements / std::max<std::int64_t>(1, in));
+  const std::int64_t chunk = rows_at_once(in);
   if (out <= chunk) return dense_product(x, rows(0, out), bias);
   std::vector<at::Tensor> parts;
   for (std::int64_t begin = 0; begin < out; begin += chunk)
@@ -92,56 +79,6 @@ at::Tensor dequantized_apply(const at::Tensor& x, const Weight& weight,
                             : dequantize_rows(std::get<Float8Weight>(weight),
                                               begin, end, x.scalar_type());
       });
-}
-
-// Vectors as whole numbers, or as e4m3 numbers, times their steps.
-struct RoundedVectors {
-  at::Tensor values;  // fp32 [..., in]
-  at::Tensor steps;   // fp32 [..., 1], or [1]
-};
-
-// Rounding has no slope: gradients pass straight through it (Bengio et al.
-// 2013, arXiv:1308.3432).
-RoundedVectors round_vectors(const at::Tensor& x,
-                             const ActivationScheme& scheme, bool float8) {
-  const double most = float8 ? kFloat8Max : 127;
-  const at::Tensor wide = x.to(at::kFloat);
-  at::Tensor steps;
-  if (scheme.dynamic()) {
-    steps = wide.detach().abs().amax(-1, /*keepdim=*/true) / most;
-    steps = at::where(steps == 0, at::ones_like(steps), steps);
-  } else {
-    steps = scheme.scale.to(at::kFloat);
-  }
-  const at::Tensor scaled = wide / steps;
-  const at::Tensor bounded = at::clamp(scaled, -most, most);
-  at::Tensor values =
-      float8 ? float8_values(bounded.detach().to(at::kFloat8_e4m3fn))
-             : bounded.detach().round();
-  // A vector's own step cuts nothing off but a rounding error.
-  const at::Tensor& through = scheme.dynamic() ? scaled : bounded;
-  if (through.requires_grad()) values = values + (through - through.detach());
-  return {values, steps};
-}
-
-// Products and sums of whole numbers, exact; then the steps and scales.
-at::Tensor int8_apply(const RoundedVectors& x, const QuantizedWeight& w) {
-  const at::Tensor flat = x.values.reshape({-1, w.in}).to(at::kChar);
-  const at::Tensor stored = w.codes.view(at::kByte).narrow(1, 0, w.in);
-  const std::int64_t chunk =
-      std::max<std::int64_t>(1, kChunkElements / w.in / 8) * 8;
-  std::vector<at::Tensor> parts;
-  for (std::int64_t begin = 0; begin < w.out; begin += chunk) {
-    const std::int64_t count = std::min(chunk, w.out - begin);
-    // Stored codes are 128 more than the numbers they stand for.
-    const at::Tensor codes =
-        stored.narrow(0, begin, count).bitwise_xor(128).view(at::kChar);
-    parts.push_back(at::_int_mm(flat, codes.t()).to(at::kFloat));
-  }
-  auto shape = x.values.sizes().vec();
-  shape.back() = w.out;
-  const at::Tensor y = at::cat(parts, -1) * w.scales.to(at::kFloat).t();
-  return y.view(shape) * x.steps;
 }
 
 // Undefined where the device's kernels do not take x.
@@ -234,7 +171,7 @@ at::Tensor apply_linear(const at::Tensor& x, const Weight& weight,
     const auto* w = std::get_if<QuantizedWeight>(&weight);
     const RoundedVectors vectors = round_vectors(x, scheme, w == nullptr);
     if (product == Product::kInt8)
-      y = int8_apply(vectors, *w);
+      y = int8_product(vectors, *w);
     else if (product == Product::kPacked)
       y = packed_apply(vectors.values, *w) * vectors.steps;
     else

@@ -3,6 +3,7 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <cstdint>
 
 #include "autoglm/kernels/packed_linear.h"
@@ -11,6 +12,13 @@
 namespace autoglm {
 
 constexpr double kFloat8Max = 448;  // the largest e4m3 number
+
+/// Rows of a matrix [.., in] that are converted at once, at least one: bounds
+/// the copy of a large matrix to a few tens of megabytes.
+constexpr std::int64_t rows_at_once(std::int64_t in) {
+  constexpr std::int64_t kElements = 1 << 24;
+  return std::max<std::int64_t>(1, kElements / std::max<std::int64_t>(1, in));
+}
 
 /// Rows [begin, end) in `dtype`: [end - begin, in]. Of interleaved weights too.
 at::Tensor dequantize_rows(const QuantizedWeight& weight, std::int64_t begin,
