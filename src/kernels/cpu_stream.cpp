@@ -1,7 +1,6 @@
-#include <atomic>
-#include <cstring>
-
 #include "autoglm/kernels/cpu_stream_kernels.h"
+#include "kernels/choice.h"
+#include "kernels/cpu_features.h"
 #define AUTOGLM_VECTOR_BYTES 16
 #include "kernels/cpu_stream_loops.h"
 
@@ -13,26 +12,10 @@ const StreamImplementation* scalar() {
   return &value;
 }
 
-bool runs_here(const StreamImplementation* implementation) {
-#if defined(__x86_64__)
-  __builtin_cpu_init();
-  if (implementation == avx512_stream())
-    return implementation != nullptr && __builtin_cpu_supports("avx512f");
-  if (implementation == avx2_stream())
-    return implementation != nullptr && __builtin_cpu_supports("avx2") &&
-           __builtin_cpu_supports("fma");
-#endif
-  return implementation != nullptr;
-}
-
-const StreamImplementation* best() {
-  for (const StreamImplementation* one : {avx512_stream(), avx2_stream()})
-    if (runs_here(one)) return one;
-  return scalar();
-}
-
-std::atomic<const StreamImplementation*>& chosen() {
-  static std::atomic<const StreamImplementation*> value = best();
+Choice<StreamImplementation>& chosen() {
+  static Choice<StreamImplementation> value = {{avx512_stream(), has_avx512()},
+                                               {avx2_stream(), has_avx2()},
+                                               {scalar(), true}};
   return value;
 }
 
@@ -40,12 +23,12 @@ std::atomic<const StreamImplementation*>& chosen() {
 
 void rms_norm(const NormArguments& arguments, std::int64_t begin,
               std::int64_t end) {
-  chosen().load()->rms_norm(arguments, begin, end);
+  chosen()->rms_norm(arguments, begin, end);
 }
 
 void silu_product(const SiluArguments& arguments, std::int64_t begin,
                   std::int64_t end) {
-  chosen().load()->silu_product(arguments, begin, end);
+  chosen()->silu_product(arguments, begin, end);
 }
 
 void rotate_heads(const RotaryArguments& a, std::int64_t begin,
@@ -90,12 +73,12 @@ std::int64_t attention_workspace(std::int64_t batch, std::int64_t heads,
 
 void attend(const AttentionArguments& arguments, std::int64_t begin,
             std::int64_t end) {
-  chosen().load()->attend(arguments, begin, end);
+  chosen()->attend(arguments, begin, end);
 }
 
 void merge_attention(const AttentionArguments& arguments, std::int64_t begin,
                      std::int64_t end) {
-  chosen().load()->merge(arguments, begin, end);
+  chosen()->merge(arguments, begin, end);
 }
 
 bool can_attend_prompt(const PromptArguments& p) {
@@ -110,24 +93,11 @@ std::int64_t prompt_tiles(const PromptArguments& p) {
 
 void attend_prompt(const PromptArguments& arguments, std::int64_t begin,
                    std::int64_t end) {
-  chosen().load()->attend_prompt(arguments, begin, end);
+  chosen()->attend_prompt(arguments, begin, end);
 }
 
-const char* stream_kernel() { return chosen().load()->name; }
+const char* stream_kernel() { return chosen()->name; }
 
-bool force_stream_kernel(const char* name) {
-  if (std::strcmp(name, "auto") == 0) {
-    chosen() = best();
-    return true;
-  }
-  for (const StreamImplementation* one :
-       {scalar(), avx2_stream(), avx512_stream()}) {
-    if (one == nullptr || std::strcmp(one->name, name) != 0) continue;
-    if (!runs_here(one)) return false;
-    chosen() = one;
-    return true;
-  }
-  return false;
-}
+bool force_stream_kernel(const char* name) { return chosen().force(name); }
 
 }  // namespace autoglm::kernels::cpu

@@ -1,10 +1,11 @@
 #include "autoglm/kernels/integer_linear.h"
 
 #include <algorithm>
-#include <atomic>
 #include <cstring>
 #include <new>
 
+#include "kernels/choice.h"
+#include "kernels/cpu_features.h"
 #include "kernels/integer_loops.h"
 
 namespace autoglm::kernels {
@@ -135,56 +136,20 @@ struct Scalar {
   }
 };
 
-using Implementation = IntegerImplementation;
-
-bool runs_here(const Implementation* implementation) {
-  if (implementation == nullptr) return false;
-#if defined(__x86_64__)
-  __builtin_cpu_init();
-  const bool avx2 = __builtin_cpu_supports("avx2") &&
-                    __builtin_cpu_supports("fma") &&
-                    __builtin_cpu_supports("f16c");
-  if (implementation == avx512_integer_implementation())
-    return __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512vnni");
-  if (implementation == avxvnni_integer_implementation())
-    return avx2 && __builtin_cpu_supports("avxvnni");
-  if (implementation == avx2_integer_implementation()) return avx2;
-#endif
-  return true;
-}
-
-// From the best to the one that always runs.
-const Implementation* candidate(int index) {
-  switch (index) {
-    case 0:
-      return avx512_integer_implementation();
-    case 1:
-      return avxvnni_integer_implementation();
-    case 2:
-      return avx2_integer_implementation();
-    default:
-      return &scalar_integer_implementation();
-  }
-}
-constexpr int kCandidates = 4;
-
-const Implementation* best() {
-  int index = 0;
-  while (!runs_here(candidate(index))) ++index;
-  return candidate(index);
-}
-
-std::atomic<const Implementation*>& chosen() {
-  static std::atomic<const Implementation*> value = best();
+Choice<IntegerImplementation>& chosen() {
+  static Choice<IntegerImplementation> value = {
+      {avx512_integer_implementation(), has_avx512_vnni()},
+      {avxvnni_integer_implementation(), has_avx_vnni()},
+      {avx2_integer_implementation(), has_avx2()},
+      {&scalar_integer_implementation(), true}};
   return value;
 }
 
 }  // namespace
 
-const Implementation& scalar_integer_implementation() {
-  static const Implementation value = {"scalar", integer_linear_any<Scalar>,
-                                       round_row_any<Scalar>};
+const IntegerImplementation& scalar_integer_implementation() {
+  static const IntegerImplementation value = {
+      "scalar", integer_linear_any<Scalar>, round_row_any<Scalar>};
   return value;
 }
 
@@ -223,7 +188,7 @@ void IntegerRows::round(const float* x, const float* steps, std::int64_t begin,
 
 void IntegerRows::round_rows(const float* x, const float* steps,
                              std::int64_t begin, std::int64_t end) {
-  const Implementation* implementation = chosen().load();
+  const IntegerImplementation& implementation = chosen().get();
   for (std::int64_t m = begin; m < end; ++m) {
     const std::int64_t panel = m / panel_rows_, inside = m % panel_rows_;
     RowTarget to;
@@ -233,8 +198,8 @@ void IntegerRows::round_rows(const float* x, const float* steps,
     const std::int64_t first = panel * spans_.count() * panel_rows_ + inside;
     to.steps = steps_.get() + first;
     to.minus_sums = minus_sums_.get() + first;
-    implementation->round_row(x + m * spans_.in, spans_.in, spans_.group_size,
-                              steps != nullptr ? steps + m : nullptr, to);
+    implementation.round_row(x + m * spans_.in, spans_.in, spans_.group_size,
+                             steps != nullptr ? steps + m : nullptr, to);
   }
 }
 
@@ -249,26 +214,14 @@ void integer_linear(const InterleavedMatrix& weight, const IntegerRows& x,
   if (x.rows() > 4 && scratch == nullptr)
     scratch = streamed_memory(kScratch * sizeof(float));
   if (x.rows() > 4 && scratch == nullptr) throw std::bad_alloc();
-  chosen().load()->linear(
-      weight, view, y, tile_begin, tile_end,
-      static_cast<float*>(static_cast<void*>(scratch.get())));
+  chosen()->linear(weight, view, y, tile_begin, tile_end,
+                   static_cast<float*>(static_cast<void*>(scratch.get())));
 }
 
-const char* integer_linear_kernel() { return chosen().load()->name; }
+const char* integer_linear_kernel() { return chosen()->name; }
 
 bool force_integer_linear_kernel(const char* name) {
-  if (std::strcmp(name, "auto") == 0) {
-    chosen() = best();
-    return true;
-  }
-  for (int i = 0; i < kCandidates; ++i) {
-    const Implementation* found = candidate(i);
-    if (found == nullptr || std::strcmp(found->name, name) != 0) continue;
-    if (!runs_here(found)) return false;
-    chosen() = found;
-    return true;
-  }
-  return false;
+  return chosen().force(name);
 }
 
 }  // namespace autoglm::kernels

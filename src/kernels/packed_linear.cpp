@@ -1,8 +1,9 @@
 #include "autoglm/kernels/packed_linear.h"
 
-#include <atomic>
 #include <cstring>
 
+#include "kernels/choice.h"
+#include "kernels/cpu_features.h"
 #include "kernels/packed_loops.h"
 
 namespace autoglm::kernels {
@@ -25,32 +26,12 @@ struct Scalar {
   }
 };
 
-const Implementation* best_implementation() {
-#if defined(__x86_64__)
-  __builtin_cpu_init();
-  if (avx512_implementation() != nullptr && __builtin_cpu_supports("avx512f"))
-    return avx512_implementation();
-  if (avx2_implementation() != nullptr && __builtin_cpu_supports("avx2") &&
-      __builtin_cpu_supports("fma"))
-    return avx2_implementation();
-#endif
-  return &scalar_implementation();
-}
-
-std::atomic<const Implementation*>& chosen() {
-  static std::atomic<const Implementation*> value = best_implementation();
+Choice<Implementation>& chosen() {
+  static Choice<Implementation> value = {
+      {avx512_implementation(), has_avx512()},
+      {avx2_implementation(), has_avx2()},
+      {&scalar_implementation(), true}};
   return value;
-}
-
-bool runs_here(const Implementation* implementation) {
-#if defined(__x86_64__)
-  if (implementation == nullptr) return false;
-  if (implementation == avx512_implementation())
-    return __builtin_cpu_supports("avx512f");
-  if (implementation == avx2_implementation())
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-#endif
-  return implementation != nullptr;
 }
 
 }  // namespace
@@ -64,12 +45,12 @@ const Implementation& scalar_implementation() {
 void packed_linear(const PackedMatrix& weight, const float* x,
                    std::int64_t rows, float* y, std::int64_t row_begin,
                    std::int64_t row_end) {
-  chosen().load()->linear(weight, x, rows, y, row_begin, row_end);
+  chosen()->linear(weight, x, rows, y, row_begin, row_end);
 }
 
 void unpack_rows(const PackedMatrix& weight, std::int64_t row_begin,
                  std::int64_t row_end, float* out) {
-  chosen().load()->unpack(weight, row_begin, row_end, out);
+  chosen()->unpack(weight, row_begin, row_end, out);
 }
 
 void pack_rows(const std::uint8_t* codes, std::int64_t out, std::int64_t in,
@@ -103,23 +84,10 @@ void unpack_codes(const std::uint32_t* words, std::int64_t out, std::int64_t in,
   }
 }
 
-const char* packed_linear_kernel() { return chosen().load()->name; }
+const char* packed_linear_kernel() { return chosen()->name; }
 
 bool force_packed_linear_kernel(const char* name) {
-  if (std::strcmp(name, "auto") == 0) {
-    chosen() = best_implementation();
-    return true;
-  }
-  for (const Implementation* candidate :
-       {&scalar_implementation(), avx2_implementation(),
-        avx512_implementation()}) {
-    if (candidate == nullptr || std::strcmp(candidate->name, name) != 0)
-      continue;
-    if (!runs_here(candidate)) return false;
-    chosen() = candidate;
-    return true;
-  }
-  return false;
+  return chosen().force(name);
 }
 
 }  // namespace autoglm::kernels

@@ -1,0 +1,14 @@
+// What this processor offers, as far as the kernels ask.
+#pragma once
+
+namespace autoglm::kernels {
+
+/// With FMA and conversions of half precision.
+bool has_avx2();
+/// AVX2 and the products of bytes in 256-bit registers.
+bool has_avx_vnni();
+bool has_avx512();
+/// AVX-512 with operations on bytes and their products.
+bool has_avx512_vnni();
+
+}  // namespace autoglm::kernels
