@@ -31,6 +31,9 @@ class Choice {
     return *current_.load(std::memory_order_relaxed);
   }
 
+  /// For tests: one that is not among them.
+  void force(const Implementation& one) { current_ = &one; }
+
   /// For tests and benchmarks: one by its name, or the best again by "auto".
   /// False, and nothing changes, if it does not run here.
   bool force(std::string_view name) {

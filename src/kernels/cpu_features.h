@@ -10,5 +10,8 @@ bool has_avx_vnni();
 bool has_avx512();
 /// AVX-512 with operations on bytes and their products.
 bool has_avx512_vnni();
+/// Matrix registers and their products of bytes, and the leave of the system to
+/// use them, which is asked for here.
+bool has_amx_int8();
 
 }  // namespace autoglm::kernels

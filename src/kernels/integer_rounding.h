@@ -39,6 +39,8 @@ void round_row_any(const float* x, std::int64_t in, std::int64_t group_size,
                ++j, values += to.stride)
             __builtin_memcpy(values, rounded + 4 * j, 4);
         }
+        if (to.span_stride != 0)
+          values = to.values + (span + 1) * to.span_stride;
         to.steps[span * to.panel_rows] = step;
         to.minus_sums[span * to.panel_rows] = -sum;
         x += count;

@@ -1,5 +1,5 @@
-// Codes of an InterleavedMatrix, one per byte, over the vector interface that
-// integer_loops.h describes.
+// What an InterleavedMatrix holds - codes, one per byte, scales and zeros -
+// over the vector interface that integer_loops.h describes.
 #pragma once
 
 #include "kernels/interleaved_layout.h"
@@ -109,6 +109,53 @@ inline const std::uint8_t* expand_span(const std::uint8_t* codes, int quads,
     Isa::store(out + (q + j) * kVectorBytes,
                unit_quad<Isa, Bits>(codes, rest, j));
   return rest > 0 ? codes + unit_bytes(rest, Bits) : codes;
+}
+
+template <class Isa>
+inline typename Isa::Ints zeros_at(const InterleavedMatrix& w,
+                                   std::int64_t index) {
+  return w.zeros != nullptr ? Isa::widen_zeros(w.zeros + index)
+                            : Isa::broadcast(1 << (w.bits - 1));
+}
+
+// Scales and zeros are streams of their own, too thin for the processor to
+// follow by itself: they are asked for some tiles ahead. Inlined always: as a
+// function without results and effects GCC would drop the call.
+template <class Isa>
+[[gnu::always_inline]] inline void prefetch_scales(const InterleavedMatrix& w,
+                                                   std::int64_t index) {
+  const std::int64_t width = w.scale_type == ScaleType::kFloat32 ? 4 : 2;
+  Isa::prefetch(static_cast<const std::uint8_t*>(w.scales) + index * width);
+  if (w.zeros != nullptr) Isa::prefetch(w.zeros + index);
+}
+
+inline void store_rows(const InterleavedMatrix& w, std::int64_t tile,
+                       const float* from, float* y) {
+  const std::int64_t first = tile * kTileRows;
+  const std::int64_t count =
+      w.out - first < kTileRows ? w.out - first : kTileRows;
+  for (std::int64_t r = 0; r < count; ++r) y[first + r] = from[r];
+}
+
+// Calls run<bits>().
+template <class Run>
+inline void with_bits(int bits, Run&& run) {
+  switch (bits) {
+    case 2:
+      return run.template operator()<2>();
+    case 3:
+      return run.template operator()<3>();
+    case 4:
+      return run.template operator()<4>();
+    case 5:
+      return run.template operator()<5>();
+    case 6:
+      return run.template operator()<6>();
+    case 7:
+      return run.template operator()<7>();
+    default:
+      return run.template operator()<8>();
+  }
 }
 
 }  // namespace

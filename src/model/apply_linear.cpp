@@ -100,10 +100,11 @@ at::Tensor device_apply(const at::Tensor& x, const Weight& weight,
 
 const char* integer_kernel() {
   const std::string_view isa = kernels::integer_linear_kernel();
-  return isa == "avx512vnni" ? "integer avx512vnni"
-         : isa == "avxvnni"  ? "integer avxvnni"
-         : isa == "avx2"     ? "integer avx2"
-                             : "integer scalar";
+  return isa == "amx"          ? "integer amx"
+         : isa == "avx512vnni" ? "integer avx512vnni"
+         : isa == "avxvnni"    ? "integer avxvnni"
+         : isa == "avx2"       ? "integer avx2"
+                               : "integer scalar";
 }
 
 const char* device_kernel(const Weight& weight) {

@@ -4,6 +4,7 @@
 #include <limits>
 #include <random>
 
+#include "tests/kernels/emulated_unit.h"
 #include "tests/kernels/guarded_buffer.h"
 #include "tests/kernels/interleaved_case.h"
 #include "tests/support/catch.h"
@@ -212,7 +213,7 @@ TEST_CASE("integer_linear: the largest codes and values do not saturate") {
       const float expected =
           sign * 127.0f * static_cast<float>(in * ((1 << bits) - 1));
       for_each_integer_kernel([&] {
-        for (const std::int64_t rows : {1, 3}) {
+        for (const std::int64_t rows : {1, 3, 17}) {
           const std::vector<float> x(static_cast<std::size_t>(rows * in),
                                      sign * 127);
           CHECK(integer_product(w.matrix, x, rows) ==
@@ -272,7 +273,6 @@ TEST_CASE("integer_linear: a row does not depend on the others or the split") {
           {53, 200, 200, rows, bits, bits == 4, ScaleType::kBFloat16}, 4);
       const Interleaved w(c.matrix());
       for_each_integer_kernel([&] {
-        if (rows > 13 && integer_linear_kernel()[0] == 's') return;
         const std::vector<float> whole = integer_product(w.matrix, c.x, rows);
         IntegerRows rounded(rows, {200, 200});
         rounded.round(c.x.data(), rows / 2, rows);
@@ -298,15 +298,59 @@ TEST_CASE("integer_linear: many long rows, several tiles at once") {
   // of tiles that is not full.
   Case c = make_case({300, 1030, 1030, 520, 4, true, ScaleType::kFloat16}, 8);
   const Interleaved w(c.matrix());
-  const std::vector<float> y = integer_product(w.matrix, c.x, 520);
-  for (const std::int64_t row : {0, 259, 260, 515, 519}) {
-    const std::vector<float> alone = integer_product(
-        w.matrix, {c.x.begin() + row * 1030, c.x.begin() + (row + 1) * 1030},
-        1);
-    INFO("row " << row);
-    CHECK(
-        same_bits(alone, {y.begin() + row * 300, y.begin() + (row + 1) * 300}));
-  }
+  const auto check = [&] {
+    const std::vector<float> y = integer_product(w.matrix, c.x, 520);
+    for (const std::int64_t row : {0, 259, 260, 511, 512, 519}) {
+      const std::vector<float> alone = integer_product(
+          w.matrix, {c.x.begin() + row * 1030, c.x.begin() + (row + 1) * 1030},
+          1);
+      INFO("row " << row);
+      CHECK(same_bits(alone,
+                      {y.begin() + row * 300, y.begin() + (row + 1) * 300}));
+    }
+  };
+  check();
+  force_integer_implementation(test::emulated_unit());
+  check();
+  force_integer_linear_kernel("auto");
+}
+
+TEST_CASE("IntegerRows: a matrix unit has panels of 16 rows, spans apart") {
+  // Groups of 36 are spans of 36, 36 and 28 elements.
+  std::vector<float> x;
+  for (int i = 0; i < 17 * 100; ++i)
+    x.push_back(static_cast<float>(i % 37 == 0 ? 127 : i % 37));
+  IntegerRows rows(17, {100, 36}, test::emulated_unit());
+  REQUIRE(rows.tiled());
+  CHECK(rows.panel_rows() == 16);
+  CHECK(rows.panels() == 2);
+  rows.round(x.data(), 0, 17);
+  for (int m = 0; m < 32; ++m)
+    for (int span = 0; span < 3; ++span)
+      for (int k = 0; k < 64; ++k) {
+        const int element = span * 36 + k;
+        const bool there = m < 17 && k < 36 && element < 100;
+        const int at = ((m / 16 * 3 + span) * 16 + m % 16) * 64 + k;
+        const float step = rows.steps()[(m / 16 * 3 + span) * 16 + m % 16];
+        INFO("row " << m << ", span " << span << ", element " << k);
+        if (there)
+          CHECK(std::abs(static_cast<float>(rows.values()[at]) * step -
+                         x[static_cast<std::size_t>(m * 100 + element)]) <=
+                step * 0.501f);
+        else
+          CHECK(rows.values()[at] == 0);
+      }
+  // Few rows and narrow spans would be mostly padding.
+  CHECK_FALSE(IntegerRows(15, {100, 36}, test::emulated_unit()).tiled());
+  CHECK_FALSE(IntegerRows(17, {100, 28}, test::emulated_unit()).tiled());
+  CHECK_FALSE(
+      IntegerRows(17, {100, 36}, scalar_integer_implementation()).tiled());
+}
+
+TEST_CASE("agrees_with_scalar: finds a unit that takes x for unsigned") {
+  CHECK(agrees_with_scalar(scalar_integer_implementation()));
+  CHECK(agrees_with_scalar(test::emulated_unit()));
+  CHECK_FALSE(agrees_with_scalar(test::wrong_unit()));
 }
 
 TEST_CASE("integer_linear: a range of tiles writes its own columns only") {
@@ -330,8 +374,8 @@ TEST_CASE("integer_linear: reads and writes nothing past its arguments") {
   for (int bits = 2; bits <= 8; ++bits)
     for (const std::int64_t in : {1, 9, 33, 127, 164})
       for (const std::int64_t group : {std::int64_t{8}, std::int64_t{32}, in}) {
-        const Case c =
-            make_case({19, in, group, 3, bits, false, ScaleType::kBFloat16}, 6);
+        const Case c = make_case(
+            {19, in, group, 18, bits, false, ScaleType::kBFloat16}, 6);
         const test::GuardedBuffer words(c.words), halves(c.scale_halves),
             zero_codes(c.zero_codes);
         PackedMatrix packed = c.matrix();
@@ -346,7 +390,7 @@ TEST_CASE("integer_linear: reads and writes nothing past its arguments") {
         w.scales = scales.as<void>();
         w.zeros = zeros.as<std::uint8_t>();
         for_each_integer_kernel([&] {
-          for (const std::int64_t rows : {1, 3}) {
+          for (const std::int64_t rows : {1, 3, 18}) {
             std::vector<float> part(c.x.begin(), c.x.begin() + rows * in);
             const test::GuardedBuffer x(part);
             const test::GuardedBuffer y(

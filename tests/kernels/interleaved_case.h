@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "autoglm/kernels/integer_linear.h"
+#include "tests/kernels/emulated_unit.h"
 #include "tests/kernels/packed_case.h"
 
 namespace autoglm::test {
@@ -44,17 +45,21 @@ inline std::vector<float> integer_product(const kernels::InterleavedMatrix& w,
   return y;
 }
 
-/// Runs `body` once per implementation that this machine has.
+/// Runs `body` once per implementation that this machine has, and with an
+/// emulated matrix unit.
 template <class Body>
 void for_each_integer_kernel(Body&& body) {
   struct Restore {
     ~Restore() { kernels::force_integer_linear_kernel("auto"); }
   } restore;
-  for (const char* name : {"scalar", "avx2", "avxvnni", "avx512vnni"}) {
+  for (const char* name : {"scalar", "avx2", "avxvnni", "avx512vnni", "amx"}) {
     if (!kernels::force_integer_linear_kernel(name)) continue;
     INFO("kernel " << name);
     body();
   }
+  kernels::force_integer_implementation(emulated_unit());
+  INFO("kernel with an emulated matrix unit");
+  body();
 }
 
 inline bool same_bits(const std::vector<float>& a,

@@ -12,12 +12,16 @@
 
 namespace autoglm::kernels {
 
+struct IntegerImplementation;
+
 /// x [rows, in] in whole numbers -127..127, one step per row and span: x is
-/// about values * step. Rows lie in panels of up to 12, as the kernels read
-/// them.
+/// about values * step. Rows lie in panels as the kernels read them that were
+/// chosen when they were made.
 class IntegerRows {
  public:
   IntegerRows(std::int64_t rows, const Spans& spans);
+  IntegerRows(std::int64_t rows, const Spans& spans,
+              const IntegerImplementation& implementation);
 
   /// Fills rows [begin, end) from x [rows, in]. Each span's step is its largest
   /// |x| / 127; below the smallest normal number the span counts as zero. A
@@ -36,7 +40,10 @@ class IntegerRows {
   std::int64_t panels() const {
     return (rows_ + panel_rows_ - 1) / panel_rows_;
   }
-  /// [panels, quads, panel_rows, 4], zeros behind the last row and element.
+  /// True where panels are of 16 rows for a matrix unit.
+  bool tiled() const { return tiled_; }
+  /// [panels, quads, panel_rows, 4], up to 12 rows, zeros behind the last row
+  /// and element. Tiled: [panels, spans, 16, 64], zeros behind every span.
   const std::int8_t* values() const { return values_.get(); }
   /// [panels, spans, panel_rows]
   const float* steps() const { return steps_.get(); }
@@ -45,11 +52,18 @@ class IntegerRows {
   const std::int32_t* minus_sums() const { return minus_sums_.get(); }
 
  private:
+  std::int64_t panel_bytes() const;
   void round_rows(const float* x, const float* steps, std::int64_t begin,
                   std::int64_t end);
 
+  friend void integer_linear(const InterleavedMatrix& weight,
+                             const IntegerRows& x, float* y,
+                             std::int64_t tile_begin, std::int64_t tile_end);
+
+  const IntegerImplementation* implementation_;
   std::int64_t rows_, panel_rows_;
   Spans spans_;
+  bool tiled_;
   std::unique_ptr<std::int8_t[]> values_;
   std::unique_ptr<float[]> steps_;
   std::unique_ptr<std::int32_t[]> minus_sums_;
@@ -63,8 +77,8 @@ class IntegerRows {
 void integer_linear(const InterleavedMatrix& weight, const IntegerRows& x,
                     float* y, std::int64_t tile_begin, std::int64_t tile_end);
 
-/// The implementation chosen on this machine: "avx512vnni", "avxvnni", "avx2"
-/// or "scalar".
+/// The implementation chosen on this machine: "amx", "avx512vnni", "avxvnni",
+/// "avx2" or "scalar".
 const char* integer_linear_kernel();
 
 /// For tests and benchmarks: forces an implementation by name; false when
