@@ -6,6 +6,7 @@
 #include "autoglm/core/text.h"
 #include "autoglm/core/version.h"
 #include "autoglm/eval/accelerator.h"
+#include "autoglm/kernels/dense_linear.h"
 #include "autoglm/kernels/integer_linear.h"
 #include "autoglm/kernels/packed_linear.h"
 #include "autoglm/model/dense_product.h"
@@ -54,6 +55,7 @@ void doctor(const Session& session) {
                      {"instruction_sets", instruction_sets()},
                      {"low_bit_kernel", kernels::packed_linear_kernel()},
                      {"integer_kernel", kernels::integer_linear_kernel()},
+                     {"few_rows_kernel", kernels::dense_linear_kernel()},
                      {"dense_product", dense_product_library()},
                      {"cuda", gpu},
                      {"cuda_kernels", gpu_kernels}};
@@ -66,6 +68,7 @@ void doctor(const Session& session) {
   table.add_row({"instruction sets", instruction_sets()});
   table.add_row({"low-bit kernel", kernels::packed_linear_kernel()});
   table.add_row({"integer kernel", kernels::integer_linear_kernel()});
+  table.add_row({"dense, few rows", kernels::dense_linear_kernel()});
   table.add_row({"dense fp32 product", dense_product_library()});
   table.add_row({"CUDA", gpu});
   table.add_row({"CUDA kernels", gpu_kernels});

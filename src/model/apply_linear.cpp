@@ -5,10 +5,13 @@
 #include <functional>
 
 #include "autoglm/core/error.h"
+#include "autoglm/core/text.h"
+#include "autoglm/kernels/dense_linear.h"
 #include "autoglm/model/dense_product.h"
 #include "autoglm/model/model.h"
 #include "model/dequantize.h"
 #include "model/device_products.h"
+#include "model/few_rows.h"
 #include "model/int8_product.h"
 #include "model/integer_product.h"
 #include "model/joined_linears.h"
@@ -22,10 +25,20 @@ namespace {
 // dequantization is cheaper than repeating the unpacking per row.
 constexpr std::int64_t kPackedRows = 16;
 
-enum class Product { kDense, kDevice, kPacked, kInt8, kInteger, kDequantize };
+enum class Product {
+  kDense,
+  kFewRows,
+  kDevice,
+  kPacked,
+  kInt8,
+  kInteger,
+  kDequantize
+};
 
 Product product_for(const Weight& weight, std::int64_t rows) {
-  if (std::holds_alternative<DenseWeight>(weight)) return Product::kDense;
+  if (const auto* dense = std::get_if<DenseWeight>(&weight))
+    return has_few_rows_product(dense->value, rows) ? Product::kFewRows
+                                                    : Product::kDense;
   if (has_device_product(weight, rows)) return Product::kDevice;
   const auto* w = std::get_if<QuantizedWeight>(&weight);
   if (w == nullptr) return Product::kDequantize;
@@ -98,15 +111,6 @@ at::Tensor device_apply(const at::Tensor& x, const Weight& weight,
                         weight, bias, x.scalar_type());
 }
 
-const char* integer_kernel() {
-  const std::string_view isa = kernels::integer_linear_kernel();
-  return isa == "amx"          ? "integer amx"
-         : isa == "avx512vnni" ? "integer avx512vnni"
-         : isa == "avxvnni"    ? "integer avxvnni"
-         : isa == "avx2"       ? "integer avx2"
-                               : "integer scalar";
-}
-
 const char* device_kernel(const Weight& weight) {
   const bool rounded = activations(weight).quantized;
   if (std::holds_alternative<Float8Weight>(weight))
@@ -139,6 +143,8 @@ at::Tensor apply_linear(const at::Tensor& x, const Weight& weight,
     return with_bias(apply_linear(x, weight, {}), own_bias);
   if (const auto* dense = std::get_if<DenseWeight>(&weight)) {
     const at::Tensor& value = dense->value;
+    if (at::Tensor y = few_rows_product(x, value); y.defined())
+      return with_bias(y, own_bias);
     if (value.scalar_type() == x.scalar_type() || value.is_meta())
       return dense_product(x, value.to(x.scalar_type()), own_bias);
     return chunked_apply(
@@ -211,10 +217,13 @@ std::vector<at::Tensor> apply_linears(
   return out;
 }
 
-const char* linear_kernel(const Weight& weight, std::int64_t rows) {
+std::string linear_kernel(const Weight& weight, std::int64_t rows) {
   switch (product_for(weight, rows)) {
     case Product::kDense:
       return "dense";
+    case Product::kFewRows:
+      return fmt::format("{} {}", describe(weight),
+                         kernels::dense_linear_kernel());
     case Product::kDevice:
       return device_kernel(weight);
     case Product::kInt8:
@@ -222,14 +231,11 @@ const char* linear_kernel(const Weight& weight, std::int64_t rows) {
     case Product::kDequantize:
       return "dequantize + gemm";
     case Product::kInteger:
-      return integer_kernel();
+      return fmt::format("integer {}", kernels::integer_linear_kernel());
     case Product::kPacked:
-      break;
+      return fmt::format("packed {}", kernels::packed_linear_kernel());
   }
-  const std::string_view isa = kernels::packed_linear_kernel();
-  return isa == "avx512" ? "packed avx512"
-         : isa == "avx2" ? "packed avx2"
-                         : "packed scalar";
+  return {};
 }
 
 }  // namespace autoglm

@@ -5,6 +5,7 @@
 #include "autoglm/core/error.h"
 #include "autoglm/model/block_parts.h"
 #include "autoglm/model/device_kernels.h"
+#include "model/few_rows.h"
 #include "model/joined_linears.h"
 
 namespace autoglm {
@@ -19,10 +20,20 @@ at::Tensor convert(const at::Tensor& tensor, at::Device device, Dtype dtype) {
   return tensor.to(device, *dtype);
 }
 
+// Products of few rows read matrices of 16 bits in half the time of fp32, and
+// exactly.
+bool stays_stored(const at::Tensor& value, at::Device device, Dtype dtype,
+                  QuantizedProduct product) {
+  return product == QuantizedProduct::kInteger && device.is_cpu() &&
+         dtype == at::kFloat && has_few_rows_product(value, 1);
+}
+
 void convert(Weight& weight, at::Device device, Dtype dtype,
              QuantizedProduct product) {
   if (auto* dense = std::get_if<DenseWeight>(&weight))
-    dense->value = convert(dense->value, device, dtype);
+    dense->value = stays_stored(dense->value, device, dtype, product)
+                       ? dense->value
+                       : convert(dense->value, device, dtype);
   else
     weight = to_device(weight, device);
   if (product == QuantizedProduct::kInteger &&

@@ -149,9 +149,10 @@ std::vector<std::string> select_linears(
 enum class QuantizedProduct { kExact, kInteger };
 
 /// The model with dense tensors in `dtype` (quantized ones keep their codes)
-/// on `device`; for kInteger with interleaved or joined weights. A model that
-/// is moved here gives its weights up one by one, so that both forms of all of
-/// them are never in memory together.
+/// on `device`; for kInteger with interleaved or joined weights, and on a CPU
+/// that computes in fp32 with dense matrices of 16 bits as they are. A model
+/// that is moved here gives its weights up one by one, so that both forms of
+/// all of them are never in memory together.
 Model to_compute(Model model, at::Device device, at::ScalarType dtype,
                  QuantizedProduct product = QuantizedProduct::kExact);
 
