@@ -71,7 +71,7 @@ at::Tensor chunked_apply(
     const at::Tensor& x, std::int64_t out, std::int64_t in,
     const at::Tensor& bias,
     const std::function<at::Tensor(std::int64_t, std::int64_t)>& rows) {
-  const std::int64_t chunk = rows_at_once(in);
+  const std::int64_t chunk = rows_at_once(in, x.device());
   if (out <= chunk) return dense_product(x, rows(0, out), bias);
   std::vector<at::Tensor> parts;
   for (std::int64_t begin = 0; begin < out; begin += chunk)
@@ -101,14 +101,26 @@ at::Tensor device_apply(const at::Tensor& x, const Weight& weight,
   if (!scheme.quantized)
     return device_product({x, {}}, weight, bias, x.scalar_type());
   if (std::holds_alternative<QuantizedWeight>(weight))
-    return device_product(round_rows_on_device(x, scheme), weight, bias,
-                          x.scalar_type());
+    return device_product(round_rows_on_device(x, scheme, at::kBFloat16),
+                          weight, bias, x.scalar_type());
   // Numbers of e4m3 are numbers of bf16.
   const RoundedVectors vectors = round_vectors(x, scheme, /*float8=*/true);
   const std::int64_t count = x.numel() / x.size(-1);
   return device_product({vectors.values.to(at::kBFloat16),
                          vectors.steps.expand({count, 1}).contiguous()},
                         weight, bias, x.scalar_type());
+}
+
+// By the kernel of x's device where it has one.
+RoundedVectors round_to_int8(const at::Tensor& x,
+                             const ActivationScheme& scheme) {
+  if (!needs_gradient(scheme.scale)) {
+    const DeviceRows rows = round_rows_on_device(x, scheme, at::kChar);
+    auto shape = x.sizes().vec();
+    shape.back() = 1;
+    if (rows.values.defined()) return {rows.values, rows.steps.view(shape)};
+  }
+  return round_vectors(x, scheme, /*float8=*/false);
 }
 
 const char* device_kernel(const Weight& weight) {
@@ -174,12 +186,14 @@ at::Tensor apply_linear(const at::Tensor& x, const Weight& weight,
     y = integer_products(x, {&std::get<QuantizedWeight>(weight)})[0];
   } else if (!scheme.quantized) {
     y = packed_apply(x, std::get<QuantizedWeight>(weight));
+  } else if (product == Product::kInt8) {
+    y = int8_product(round_to_int8(x, scheme),
+                     std::get<QuantizedWeight>(weight))
+            .to(x.scalar_type());
   } else {
     const auto* w = std::get_if<QuantizedWeight>(&weight);
     const RoundedVectors vectors = round_vectors(x, scheme, w == nullptr);
-    if (product == Product::kInt8)
-      y = int8_product(vectors, *w);
-    else if (product == Product::kPacked)
+    if (product == Product::kPacked)
       y = packed_apply(vectors.values, *w) * vectors.steps;
     else
       y = dequantized_apply(vectors.values * vectors.steps, weight, {});

@@ -13,11 +13,12 @@ namespace autoglm {
 
 constexpr double kFloat8Max = 448;  // the largest e4m3 number
 
-/// Rows of a matrix [.., in] that are converted at once, at least one: bounds
-/// the copy of a large matrix to a few tens of megabytes.
-constexpr std::int64_t rows_at_once(std::int64_t in) {
-  constexpr std::int64_t kElements = 1 << 24;
-  return std::max<std::int64_t>(1, kElements / std::max<std::int64_t>(1, in));
+/// Rows of a matrix [.., in] that are converted at once, at least one. On a CPU
+/// the copy stays in the cache of the third level; a GPU wants larger products,
+/// and 128 MiB in 16 bits do not hurt it.
+inline std::int64_t rows_at_once(std::int64_t in, at::Device device) {
+  const std::int64_t elements = std::int64_t{1} << (device.is_cpu() ? 22 : 26);
+  return std::max<std::int64_t>(1, elements / std::max<std::int64_t>(1, in));
 }
 
 /// Rows [begin, end) in `dtype`: [end - begin, in]. Of interleaved weights too.

@@ -56,14 +56,16 @@ bool has_device_product(const Weight& weight, std::int64_t rows) {
 }
 
 DeviceRows round_rows_on_device(const at::Tensor& x,
-                                const ActivationScheme& scheme) {
+                                const ActivationScheme& scheme,
+                                at::ScalarType kept) {
+  AUTOGLM_ENSURE(kept == at::kChar || kept == at::kBFloat16);
   const DeviceKernels* device = device_kernels_for(x.device());
   const auto type = number_type(x.scalar_type());
   if (device == nullptr || !type) return {};
   const at::Tensor from = x.contiguous();
   const std::int64_t size = x.size(-1);
   DeviceRows out = {
-      at::empty(x.sizes(), x.options().dtype(at::kBFloat16)),
+      at::empty(x.sizes(), x.options().dtype(kept)),
       at::empty({x.numel() / size}, x.options().dtype(at::kFloat))};
   at::Tensor given;
   if (!scheme.dynamic()) given = scheme.scale.to(at::kFloat).contiguous();
@@ -71,7 +73,10 @@ DeviceRows round_rows_on_device(const at::Tensor& x,
   a.x = from.const_data_ptr();
   a.type = *type;
   a.given = static_cast<const float*>(data_of(given));
-  a.numbers = static_cast<std::uint16_t*>(out.values.mutable_data_ptr());
+  if (kept == at::kChar)
+    a.codes = out.values.mutable_data_ptr<std::int8_t>();
+  else
+    a.numbers = static_cast<std::uint16_t*>(out.values.mutable_data_ptr());
   a.steps = out.steps.mutable_data_ptr<float>();
   a.rows = out.steps.numel();
   a.size = size;

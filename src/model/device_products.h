@@ -20,9 +20,11 @@ struct DeviceRows {
   at::Tensor steps;   // fp32 [rows] that products are multiplied by, or none
 };
 
-/// x [..., in] rounded to int8 by `scheme`, as bf16.
+/// x [..., in] rounded to whole numbers from -127 to 127 by `scheme`, which are
+/// kept as int8 or bf16; undefined where the device has no kernel for it.
 DeviceRows round_rows_on_device(const at::Tensor& x,
-                                const ActivationScheme& scheme);
+                                const ActivationScheme& scheme,
+                                at::ScalarType kept);
 
 /// x * weight^T * step + bias [..., out] in `dtype`. Sums are fp32, rounded
 /// once. has_device_product must hold; bias [out], in `dtype`, or undefined.

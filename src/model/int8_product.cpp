@@ -25,7 +25,7 @@ at::Tensor int8_product(const RoundedVectors& x, const QuantizedWeight& w) {
   const at::Tensor flat = x.values.reshape({-1, w.in}).to(at::kChar);
   const at::Tensor stored = w.codes.view(at::kByte).narrow(1, 0, w.in);
   const std::int64_t chunk =
-      std::max<std::int64_t>(1, rows_at_once(w.in) / 8) * 8;
+      std::max<std::int64_t>(1, rows_at_once(w.in, w.codes.device()) / 8) * 8;
   std::vector<at::Tensor> parts;
   for (std::int64_t begin = 0; begin < w.out; begin += chunk) {
     const std::int64_t count = std::min(chunk, w.out - begin);

@@ -9,7 +9,7 @@ namespace autoglm {
 
 /// Vectors as whole numbers, or as e4m3 numbers, times their steps.
 struct RoundedVectors {
-  at::Tensor values;  // fp32 [..., in]
+  at::Tensor values;  // [..., in] fp32, or int8 for whole numbers
   at::Tensor steps;   // fp32 [..., 1], or [1]
 };
 

@@ -111,6 +111,26 @@ TEST_CASE("apply_linear: rounded activations are rounded on the device") {
     }
 }
 
+TEST_CASE("apply_linear: many rows in 8 bits are rounded on the device") {
+  const Weight plain = random_weight(8, 40, 96, 96, true, at::kFloat);
+  for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16})
+    for (const at::Tensor& step : {at::Tensor(), at::full({1}, 0.03f)}) {
+      const Weight weight = with_activations(plain, step);
+      const at::Tensor x = at::randn({2, 20, 96}).to(dtype);
+      if (linear_kernel(weight, 40) != "int8 gemm") return;  // no VNNI
+      const at::Tensor expected = apply_linear(x, weight, {});
+      const EmulatedKernels kernels;
+      const at::Tensor y = apply_linear(x, weight, {});
+      CHECK(EmulatedKernels::take("round") == 1);
+      CHECK(EmulatedKernels::take_all() == 0);
+      CHECK(y.scalar_type() == dtype);
+      CHECK(relative(y, expected) < tolerance(dtype));
+      // fp64 has no kernel.
+      apply_linear(x.to(at::kDouble), weight, {});
+      CHECK(EmulatedKernels::take("round") == 0);
+    }
+}
+
 TEST_CASE("apply_linear: many rows are dequantized by the device") {
   const Weight packed = random_weight(4, 20, 64, 32, false);
   const Weight float8 = round_float8(at::randn({20, 64}), at::kBFloat16);
