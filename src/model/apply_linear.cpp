@@ -157,6 +157,10 @@ at::Tensor apply_linear(const at::Tensor& x, const Weight& weight,
     const at::Tensor& value = dense->value;
     if (at::Tensor y = few_rows_product(x, value); y.defined())
       return with_bias(y, own_bias);
+    if (dense->rounds_inputs && x.scalar_type() == at::kFloat &&
+        !needs_gradient(x))
+      return with_bias(at::linear(x.to(at::kBFloat16), value).to(at::kFloat),
+                       own_bias);
     if (value.scalar_type() == x.scalar_type() || value.is_meta())
       return dense_product(x, value.to(x.scalar_type()), own_bias);
     return chunked_apply(
@@ -234,7 +238,8 @@ std::vector<at::Tensor> apply_linears(
 std::string linear_kernel(const Weight& weight, std::int64_t rows) {
   switch (product_for(weight, rows)) {
     case Product::kDense:
-      return "dense";
+      return std::get<DenseWeight>(weight).rounds_inputs ? "dense bf16"
+                                                         : "dense";
     case Product::kFewRows:
       return fmt::format("{} {}", describe(weight),
                          kernels::dense_linear_kernel());

@@ -1,6 +1,7 @@
 #include "autoglm/model/dense_product.h"
 
 #include <ATen/core/dispatch/Dispatcher.h>
+#include <ATen/cpu/Utils.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <optional>
@@ -85,6 +86,19 @@ at::Tensor dense_product(const at::Tensor& x, const at::Tensor& weight,
   return product(
       x, weight,
       bias.defined() ? std::optional(bias) : std::optional<at::Tensor>());
+}
+
+bool has_bfloat16_product() {
+  static const bool found = [] {
+    const auto capabilities = at::cpu::get_cpu_capabilities();
+    const auto has = [&](const char* name) {
+      const auto at = capabilities.find(name);
+      return at != capabilities.end() && at->second.isBool() &&
+             at->second.toBool();
+    };
+    return has("avx512_bf16") || has("amx_bf16");
+  }();
+  return found && at::globalContext().userEnabledMkldnn();
 }
 
 const char* dense_product_library() {

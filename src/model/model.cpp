@@ -4,6 +4,7 @@
 
 #include "autoglm/core/error.h"
 #include "autoglm/model/block_parts.h"
+#include "autoglm/model/dense_product.h"
 #include "autoglm/model/device_kernels.h"
 #include "model/few_rows.h"
 #include "model/joined_linears.h"
@@ -28,12 +29,19 @@ bool stays_stored(const at::Tensor& value, at::Device device, Dtype dtype,
          dtype == at::kFloat && has_few_rows_product(value, 1);
 }
 
+void convert(DenseWeight& weight, at::Device device, Dtype dtype,
+             QuantizedProduct product) {
+  if (stays_stored(weight.value, device, dtype, product))
+    weight.rounds_inputs =
+        weight.value.scalar_type() == at::kBFloat16 && has_bfloat16_product();
+  else
+    weight = {convert(weight.value, device, dtype)};
+}
+
 void convert(Weight& weight, at::Device device, Dtype dtype,
              QuantizedProduct product) {
   if (auto* dense = std::get_if<DenseWeight>(&weight))
-    dense->value = stays_stored(dense->value, device, dtype, product)
-                       ? dense->value
-                       : convert(dense->value, device, dtype);
+    convert(*dense, device, dtype, product);
   else
     weight = to_device(weight, device);
   if (product == QuantizedProduct::kInteger &&

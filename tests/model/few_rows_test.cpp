@@ -81,6 +81,26 @@ TEST_CASE("to_compute: the fast form leaves matrices of 16 bits as they are") {
   CHECK(head_dtype(at::kFloat, at::kBFloat16, kInteger) == at::kBFloat16);
 }
 
+TEST_CASE(
+    "apply_linear: many rows are rounded to bf16 only if the weight says") {
+  const at::Tensor value = at::randn({40, 64}).to(at::kBFloat16);
+  const Weight exact = DenseWeight{value}, fast = DenseWeight{value, true};
+  const at::Tensor x = at::randn({2, 10, 64}), bias = at::randn({40});
+  const at::Tensor expected = at::linear(x, value.to(at::kFloat), bias);
+  CHECK(relative(apply_linear(x, exact, bias), expected) < 1e-6);
+  const at::Tensor y = apply_linear(x, fast, bias);
+  CHECK(y.scalar_type() == at::kFloat);
+  CHECK(relative(y, expected) < 4e-3);
+  CHECK_FALSE(at::equal(y, apply_linear(x, exact, bias)));
+  CHECK(linear_kernel(fast, 20) == "dense bf16");
+  CHECK(linear_kernel(exact, 20) == "dense");
+  // A gradient goes through the exact product, and few rows are exact anyway.
+  const at::Tensor learned = x.clone().set_requires_grad(true);
+  CHECK(relative(apply_linear(learned, fast, bias).detach(), expected) < 1e-6);
+  CHECK(relative(apply_linear(x[0].narrow(0, 0, 4), fast, bias),
+                 expected[0].narrow(0, 0, 4)) < 1e-6);
+}
+
 TEST_CASE("generate: matrices of 16 bits give the text of the same in fp32") {
   const Model half = to_compute(test::tiny_model(), at::kCPU, at::kBFloat16);
   const at::Tensor prompt = at::arange(0, 12, at::kLong).unsqueeze(0);

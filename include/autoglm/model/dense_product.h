@@ -14,7 +14,11 @@ namespace autoglm {
 at::Tensor dense_product(const at::Tensor& x, const at::Tensor& weight,
                          const at::Tensor& bias = {});
 
-/// What computes it now: "oneDNN" or "libtorch".
+/// True where this processor multiplies bf16 (AVX-512 BF16, AMX), so that
+/// products in it take half the time of those in fp32.
+bool has_bfloat16_product();
+
+/// What computes dense_product now: "oneDNN" or "libtorch".
 const char* dense_product_library();
 
 /// a' b, of a [n, p] and b [n, q] -> [p, q].

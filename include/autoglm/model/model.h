@@ -141,11 +141,12 @@ const at::Tensor* bias_of(const Model& model, const std::string& name);
 std::vector<std::string> select_linears(
     const Model& model, const std::vector<std::string>& patterns);
 
-/// Whether products with quantized matrices leave what they multiply as it is,
-/// as every measure of quality wants it, or round it to 8 bits too, which is
-/// several times as fast (CPU). A device with kernels rounds nothing of its own
-/// accord; there the fast form has the matrices that read the same vectors in
-/// one piece.
+/// Whether products leave what they multiply as it is, as every measure of
+/// quality wants it, or may round it, which is several times as fast (CPU): to
+/// 8 bits before a quantized matrix, to bf16 before one in bf16 where rows are
+/// many and the processor multiplies bf16. A device with kernels rounds nothing
+/// of its own accord; there the fast form has the matrices that read the same
+/// vectors in one piece.
 enum class QuantizedProduct { kExact, kInteger };
 
 /// The model with dense tensors in `dtype` (quantized ones keep their codes)

@@ -21,10 +21,10 @@ struct RandomWeightOptions {
   std::uint64_t seed = 0;
 };
 
-/// A model with the widths of `architecture`, and `bits` for each block. Weights
-/// are independent and of such a size that activations stay finite; quantized
-/// ones have random codes on a symmetric grid. Throws kConfig for a group size
-/// that does not divide a matrix's columns.
+/// A model with the widths of `architecture`, and `bits` for each block.
+/// Weights are independent and of such a size that activations stay finite;
+/// quantized ones have random codes on a symmetric grid. Throws kConfig for a
+/// group size that does not divide a matrix's columns.
 Model random_model(const Architecture& architecture,
                    const std::vector<PartBits>& bits,
                    const RandomWeightOptions& options = {});

@@ -14,6 +14,9 @@ namespace autoglm {
 /// [out, in], floating point, any strides.
 struct DenseWeight {
   at::Tensor value;
+  /// Only with a value in bf16: where rows are many, x in fp32 is rounded to
+  /// bf16 as well. Such a weight is only computed with.
+  bool rounds_inputs = false;
 };
 
 /// What happens to the vectors that a quantized matrix multiplies: nothing, or
@@ -99,12 +102,13 @@ at::Tensor select_rows(const Weight& weight, const at::Tensor& ids,
 at::Tensor apply_linear(const at::Tensor& x, const Weight& weight,
                         const at::Tensor& bias);
 
-/// What apply_linear runs for `rows` rows of x: "dense", "dense bf16 avx512"
-/// (also fp16, fp32; avx2, scalar) for few rows, "packed avx512" (also avx2,
-/// scalar), "int8 gemm" where activations are int8 too, "integer avx512vnni"
-/// (also amx, avxvnni, avx2, scalar) for an interleaved weight, "cuda packed",
-/// "cuda int8 x int8", "cuda fp8", "cuda fp8 x fp8" for a kernel of the device,
-/// or "dequantize + gemm", which is no low-bit kernel.
+/// What apply_linear runs for `rows` rows of x: "dense", "dense bf16" where x
+/// is rounded to it, "dense bf16 avx512" (also fp16, fp32; avx2, scalar) for
+/// few rows, "packed avx512" (also avx2, scalar), "int8 gemm" where activations
+/// are int8 too, "integer avx512vnni" (also amx, avxvnni, avx2, scalar) for an
+/// interleaved weight, "cuda packed", "cuda int8 x int8", "cuda fp8", "cuda fp8
+/// x fp8" for a kernel of the device, or "dequantize + gemm", which is no
+/// low-bit kernel.
 std::string linear_kernel(const Weight& weight, std::int64_t rows);
 
 /// Packs codes uint8 [out, in] (values < 2^bits) with scales [out, groups]
