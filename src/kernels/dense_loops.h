@@ -28,6 +28,9 @@ using cpu::Lanes;
 // Rows of the weight and of x whose sums are in registers at once.
 constexpr int kWeightRows = 4;
 constexpr int kMostTokens = kLanes == 16 ? 4 : 2;
+// Blocks of rows that are asked for ahead: processors follow too few streams by
+// themselves, and near the limit of what memory gives, answers take long.
+constexpr int kBlocksAhead = 2;
 
 // How numbers of a type become fp32, one or as many as a register holds.
 struct Float32 {
@@ -82,8 +85,7 @@ inline void dense_block(const DenseMatrix& w, std::int64_t o, const float* x,
     Lanes values[Rows];
 #pragma GCC unroll 4
     for (int r = 0; r < Rows; ++r) {
-      // The rows that come next: processors follow too few streams for that.
-      __builtin_prefetch(row + (Rows + r) * w.stride + k);
+      __builtin_prefetch(row + (kBlocksAhead * Rows + r) * w.stride + k);
       values[r] = Type::widen(row + r * w.stride + k);
     }
 #pragma GCC unroll 4
