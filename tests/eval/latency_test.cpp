@@ -3,6 +3,8 @@
 #include <cmath>
 #include <string>
 
+#include "autoglm/kernels/dense_linear.h"
+#include "autoglm/model/dense_product.h"
 #include "autoglm/model/footprint.h"
 #include "tests/eval/bigram_model.h"
 #include "tests/support/emulated_kernels.h"
@@ -63,8 +65,11 @@ TEST_CASE("latency: two models, interleaved, with their sample counts") {
   // One bandwidth for both, so that the shares can be compared.
   CHECK(both[0].copy_bandwidth_gb_s == both[1].copy_bandwidth_gb_s);
 
-  CHECK(both[0].prefill.kernel == "dense fp32");
-  CHECK(both[0].decode.kernel == "dense fp32");
+  const std::string few =
+      std::string("dense bf16 ") + kernels::dense_linear_kernel();
+  CHECK(both[0].prefill.kernel ==
+        (has_bfloat16_product() ? "dense bf16, " + few : few + ", dense fp32"));
+  CHECK(both[0].decode.kernel == few);
   CHECK_FALSE(both[0].prefill.simulated);
   CHECK_FALSE(both[0].decode.simulated);
   for (const LatencyPhase* phase : {&both[1].prefill, &both[1].decode}) {
@@ -98,7 +103,7 @@ TEST_CASE("latency: bytes are the weights and, in decode, the cache") {
   options.dtype = at::kBFloat16;
   const Latency latency = measure_latency({&model}, options).at(0);
   CHECK(latency.dtype == "bf16");
-  CHECK(latency.decode.kernel == "dense bf16");
+  CHECK(latency.decode.kernel.starts_with("dense bf16 "));
   CHECK(latency.batch == 2);
   CHECK(latency.prefill.samples == 1);
   CHECK(latency.decode.samples == 4);
