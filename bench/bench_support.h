@@ -11,6 +11,8 @@
 #include <string>
 #include <vector>
 
+#include "command_line.h"
+
 namespace autoglm::bench {
 
 struct Shape {
@@ -27,46 +29,37 @@ struct Settings {
   int threads = static_cast<int>(std::max(1L, sysconf(_SC_NPROCESSORS_ONLN)));
   double seconds = 0.6;
   double quantile = 0.5;
-  bool cpu_clock = false;
+  std::string clock = "wall";
   std::vector<std::string> shapes = {"gate_up", "down"};
   std::vector<std::int64_t> rows = {1, 4, 16, 128, 512};
 
+  bool cpu_clock() const { return clock == "cpu"; }
   bool takes(const Shape& shape) const {
     return std::find(shapes.begin(), shapes.end(), shape.name) != shapes.end();
   }
 };
 
-inline std::vector<std::string> split(const std::string& text) {
-  std::vector<std::string> parts;
-  for (std::size_t at = 0; at < text.size();) {
-    const std::size_t comma = std::min(text.find(',', at), text.size());
-    parts.push_back(text.substr(at, comma - at));
-    at = comma + 1;
-  }
-  return parts;
-}
-
-/// False for an option that is not among the shared ones.
-inline bool read_option(const std::string& name, const std::string& value,
-                        Settings& settings) {
-  if (name == "--threads")
-    settings.threads = std::max(1, std::stoi(value));
-  else if (name == "--seconds")
-    settings.seconds = std::stod(value);
-  else if (name == "--quantile")
-    settings.quantile = std::clamp(std::stod(value), 0.0, 1.0);
-  else if (name == "--clock")
-    settings.cpu_clock = value == "cpu";
-  else if (name == "--shapes")
-    settings.shapes = split(value);
-  else if (name == "--rows") {
-    settings.rows.clear();
-    for (const std::string& number : split(value))
-      settings.rows.push_back(std::stoll(number));
-  } else {
-    return false;
-  }
-  return true;
+inline void add_options(CLI::App& app, Settings& settings) {
+  app.add_option("--threads", settings.threads, "CPU threads")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  app.add_option("--seconds", settings.seconds, "of measuring, for each time")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  app.add_option("--quantile", settings.quantile,
+                 "which of the measured times counts; 0: the fastest")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
+  app.add_option("--clock", settings.clock,
+                 "cpu: the program's processor time over its threads")
+      ->check(CLI::IsMember({"wall", "cpu"}))
+      ->capture_default_str();
+  std::vector<std::string> names;
+  for (const Shape& shape : kShapes) names.push_back(shape.name);
+  add_list(app, "--shapes", settings.shapes, "matrices of the block")
+      ->check(CLI::IsMember(names));
+  add_list(app, "--rows", settings.rows, "vectors multiplied at once")
+      ->check(CLI::PositiveNumber);
 }
 
 /// Bytes that no cache of this machine holds. Some virtual machines report the
@@ -84,11 +77,11 @@ inline int copies_of(std::size_t bytes) {
 
 inline double milliseconds(const Settings& settings) {
   timespec now;
-  clock_gettime(settings.cpu_clock ? CLOCK_PROCESS_CPUTIME_ID : CLOCK_MONOTONIC,
-                &now);
+  clock_gettime(
+      settings.cpu_clock() ? CLOCK_PROCESS_CPUTIME_ID : CLOCK_MONOTONIC, &now);
   const double ms = 1e3 * static_cast<double>(now.tv_sec) +
                     1e-6 * static_cast<double>(now.tv_nsec);
-  return settings.cpu_clock ? ms / settings.threads : ms;
+  return settings.cpu_clock() ? ms / settings.threads : ms;
 }
 
 /// Milliseconds (the quantile asked for) of one call of `work(round)`, after a

@@ -35,7 +35,6 @@ using autoglm::bench::Memory;
 using autoglm::bench::microseconds;
 using autoglm::bench::ones;
 using autoglm::bench::Shape;
-using autoglm::bench::split;
 using autoglm::kernels::PackedMatrix;
 
 struct Settings : autoglm::bench::Settings {
@@ -45,9 +44,9 @@ struct Settings : autoglm::bench::Settings {
   }
   std::int64_t group = 128;
   std::vector<std::string> bits = {"2", "3", "4", "8", "fp8"};
-  std::vector<std::string> cache = {"16", "8", "4"};
-  std::vector<std::string> tokens = {"2048", "8192"};
-  std::vector<std::string> batch = {"1", "8"};
+  std::vector<int> cache = {16, 8, 4};
+  std::vector<std::int64_t> tokens = {2048, 8192};
+  std::vector<std::int64_t> batch = {1, 8};
 };
 
 void print_row(const Device& device, const std::string& what, double bytes,
@@ -182,41 +181,12 @@ void time_attention(const Device& device, const Settings& settings,
             2.0 * static_cast<double>(bytes), us);
 }
 
-bool read_options(int count, char** words, Settings& settings) {
-  if (count % 2 == 0) return false;
-  for (int i = 1; i < count; i += 2) {
-    const std::string name = words[i], value = words[i + 1];
-    if (autoglm::bench::read_option(name, value, settings)) continue;
-    if (name == "--group")
-      settings.group = std::stoll(value);
-    else if (name == "--bits")
-      settings.bits = split(value);
-    else if (name == "--cache")
-      settings.cache = split(value);
-    else if (name == "--tokens")
-      settings.tokens = split(value);
-    else if (name == "--batch")
-      settings.batch = split(value);
-    else
-      return false;
-  }
-  return true;
-}
-
-}  // namespace
-
-int main(int count, char** words) {
-  Settings settings;
-  if (!read_options(count, words, settings)) {
-    fmt::print(stderr,
-               "cuda_kernels: see the head of bench/cuda_kernels.cpp\n");
-    return 2;
-  }
+void run(const Settings& settings) {
   int devices = 0;
   if (const cudaError_t error = cudaGetDeviceCount(&devices);
       error != cudaSuccess || devices == 0) {
     fmt::print("no CUDA device: {}\n", cudaGetErrorString(error));
-    return 0;
+    return;
   }
   cudaDeviceProp properties;
   check(cudaGetDeviceProperties(&properties, 0));
@@ -232,11 +202,30 @@ int main(int count, char** words) {
   for (const Shape& shape : kShapes)
     for (const std::string& bits : settings.bits)
       if (settings.takes(shape)) time_products(device, settings, shape, bits);
-  for (const std::string& bits : settings.cache)
-    for (const std::string& batch : settings.batch)
-      for (const std::string& tokens : settings.tokens)
-        time_attention(device, settings, std::stoll(batch), std::stoll(tokens),
-                       std::stoi(bits));
+  for (const int bits : settings.cache)
+    for (const std::int64_t batch : settings.batch)
+      for (const std::int64_t tokens : settings.tokens)
+        time_attention(device, settings, batch, tokens, bits);
   check(cudaStreamDestroy(device.stream));
-  return 0;
+}
+
+}  // namespace
+
+int main(int count, char** words) {
+  using autoglm::bench::add_list;
+  Settings settings;
+  CLI::App app("The kernels for GPUs, against the memory.", "cuda_kernels");
+  add_options(app, settings);
+  add_list(app, "--bits", settings.bits, "of the weights")
+      ->check(CLI::IsMember({"2", "3", "4", "5", "6", "7", "8", "fp8"}));
+  app.add_option("--group", settings.group,
+                 "weights that share a scale; 0: a whole row")
+      ->capture_default_str();
+  add_list(app, "--cache", settings.cache, "bits of the cache")
+      ->check(CLI::IsMember({16, 8, 4}));
+  add_list(app, "--tokens", settings.tokens, "in the cache")
+      ->check(CLI::PositiveNumber);
+  add_list(app, "--batch", settings.batch, "sequences at once")
+      ->check(CLI::PositiveNumber);
+  return autoglm::bench::run_program(app, count, words, [&] { run(settings); });
 }

@@ -28,7 +28,6 @@ using autoglm::bench::copies_of;
 using autoglm::bench::kShapes;
 using autoglm::bench::Settings;
 using autoglm::bench::Shape;
-using autoglm::bench::split;
 using autoglm::bench::time_ms;
 
 // Where weights of `type` are held: the first of the CPU's special layouts
@@ -110,22 +109,11 @@ void measure(const Settings& settings, const Shape& shape, std::int64_t rows,
   ggml_backend_free(cpu);
 }
 
-}  // namespace
-
-int main(int count, char** words) {
-  Settings settings;
-  std::vector<std::string> types = {"q4_0", "q8_0"};
-  for (int i = 1; i + 1 < count; i += 2) {
-    const std::string name = words[i], value = words[i + 1];
-    if (name == "--types")
-      types = split(value);
-    else if (!autoglm::bench::read_option(name, value, settings))
-      return fmt::print(stderr, "unknown option {}\n", name), 2;
-  }
+void run(const Settings& settings, const std::vector<std::string>& types) {
   ggml_log_set([](ggml_log_level, const char*, void*) {}, nullptr);
   fmt::print(
       "{} threads, {} time\n\n{:>8} {:>5} {:>11} {:>9} {:>7} {:>8}   {}\n",
-      settings.threads, settings.cpu_clock ? "processor" : "wall", "shape",
+      settings.threads, settings.cpu_clock() ? "processor" : "wall", "shape",
       "rows", "weight", "ms", "GB/s", "GFLOP/s", "layout");
   for (const Shape& shape : kShapes) {
     if (!settings.takes(shape)) continue;
@@ -136,5 +124,17 @@ int main(int count, char** words) {
                 : type == "q4_0" ? GGML_TYPE_Q4_0
                                  : GGML_TYPE_BF16);
   }
-  return 0;
+}
+
+}  // namespace
+
+int main(int count, char** words) {
+  Settings settings;
+  std::vector<std::string> types = {"q4_0", "q8_0"};
+  CLI::App app("The products of packed_linear done by ggml.", "ggml_linear");
+  add_options(app, settings);
+  autoglm::bench::add_list(app, "--types", types, "of the weights")
+      ->check(CLI::IsMember({"q4_0", "q8_0", "bf16"}));
+  return autoglm::bench::run_program(app, count, words,
+                                     [&] { run(settings, types); });
 }

@@ -37,14 +37,13 @@ namespace kernels = autoglm::kernels;
 using autoglm::bench::copies_of;
 using autoglm::bench::kShapes;
 using autoglm::bench::Shape;
-using autoglm::bench::split;
 using autoglm::bench::time_ms;
 
 struct Settings : autoglm::bench::Settings {
   bool exact = true, dense = true;
   std::int64_t group = 64;
   std::string kernel = "auto";
-  std::vector<std::string> bits = {"4", "8"};
+  std::vector<int> bits = {4, 8};
 };
 
 using Words = std::uint64_t __attribute__((vector_size(64)));
@@ -193,7 +192,7 @@ void run(const Settings& settings) {
   fmt::print(
       "{} threads, {} time, kernels {} and {}, group size {}, read bandwidth "
       "{:.1f} GB/s\n\n{:>8} {:>5} {:>11} {:>9} {:>7} {:>7} {:>8} {:>7} {:>7}\n",
-      settings.threads, settings.cpu_clock ? "processor" : "wall",
+      settings.threads, settings.cpu_clock() ? "processor" : "wall",
       kernels::integer_linear_kernel(), kernels::packed_linear_kernel(),
       settings.group, bandwidth, "shape", "rows", "weight", "ms", "GB/s",
       "% read", "GFLOP/s", "x bf16", "x fp32");
@@ -221,11 +220,12 @@ void run(const Settings& settings) {
         line("fp32", {fp32, 4 * elements});
         line("bf16", {bf16, 2 * elements});
       }
-      for (const std::string& bits : settings.bits) {
+      for (const int bits : settings.bits) {
         if (settings.exact && rows <= 16)
-          line("int" + bits + " exact",
-               exact_ms(settings, shape, rows, std::stoi(bits)));
-        line("int" + bits, integer_ms(settings, shape, rows, std::stoi(bits)));
+          line(fmt::format("int{} exact", bits),
+               exact_ms(settings, shape, rows, bits));
+        line(fmt::format("int{}", bits),
+             integer_ms(settings, shape, rows, bits));
       }
     }
   }
@@ -235,25 +235,25 @@ void run(const Settings& settings) {
 
 int main(int count, char** words) {
   Settings settings;
-  for (int i = 1; i + 1 < count; i += 2) {
-    const std::string name = words[i], value = words[i + 1];
-    if (name == "--kernel")
-      settings.kernel = value;
-    else if (name == "--group")
-      settings.group = std::max(4LL, std::stoll(value) / 4 * 4);
-    else if (name == "--exact")
-      settings.exact = value == "yes";
-    else if (name == "--dense")
-      settings.dense = value == "yes";
-    else if (name == "--bits")
-      settings.bits = split(value);
-    else if (!autoglm::bench::read_option(name, value, settings))
-      return fmt::print(stderr, "unknown option {}\n", name), 2;
-  }
-  if (!kernels::force_integer_linear_kernel(settings.kernel.c_str())) {
-    fmt::print(stderr, "this machine cannot run kernel {}\n", settings.kernel);
-    return 2;
-  }
-  run(settings);
-  return 0;
+  CLI::App app("Low-bit products, against memory and against libtorch.",
+               "packed_linear");
+  add_options(app, settings);
+  autoglm::bench::add_list(app, "--bits", settings.bits, "of the weights")
+      ->check(CLI::Range(2, 8));
+  app.add_option("--group", settings.group, "weights that share a scale")
+      ->check(CLI::Range(4, 1 << 20))
+      ->capture_default_str();
+  app.add_option("--kernel", settings.kernel, "of the integer products")
+      ->capture_default_str();
+  app.add_option("--exact", settings.exact, "also with x as it is (yes, no)")
+      ->capture_default_str();
+  app.add_option("--dense", settings.dense, "also dense weights (yes, no)")
+      ->capture_default_str();
+  return autoglm::bench::run_program(app, count, words, [&] {
+    if (!kernels::force_integer_linear_kernel(settings.kernel.c_str()))
+      throw CLI::ValidationError("--kernel",
+                                 "this machine cannot run " + settings.kernel);
+    settings.group -= settings.group % 4;
+    run(settings);
+  });
 }

@@ -13,7 +13,6 @@
 #include <ATen/core/grad_mode.h>
 
 #include <cstdio>
-#include <cstdlib>
 #include <string>
 #include <vector>
 
@@ -25,6 +24,7 @@
 #include "autoglm/pipeline/describe.h"
 #include "autoglm/pipeline/recipe.h"
 #include "autoglm/pipeline/text_data.h"
+#include "command_line.h"
 
 using namespace autoglm;
 namespace fs = std::filesystem;
@@ -84,29 +84,12 @@ Json Trials::run(const Step& step, bool latency) {
   return out;
 }
 
-int run(int count, char** words) {
-  std::vector<std::string> paths;
-  bool latency = false;
-  for (int i = 1; i < count; ++i) {
-    const std::string word = words[i];
-    if (word == "--latency")
-      latency = true;
-    else if (word == "--threads" && i + 1 < count)
-      at::set_num_threads(std::atoi(words[++i]));
-    else
-      paths.push_back(word);
-  }
-  if (paths.size() != 2) {
-    std::fprintf(stderr,
-                 "usage: pass_trials CONFIG FOLDER [--threads N] "
-                 "[--latency]\n");
-    return 2;
-  }
-  const Recipe recipe = read_recipe(paths[0]);
+void run(const std::string& config, const fs::path& folder, bool latency) {
+  const Recipe recipe = read_recipe(config);
   Trials trials(recipe);
-  fs::create_directories(paths[1]);
+  fs::create_directories(folder);
   for (const Step& step : recipe.steps) {
-    const fs::path file = fs::path(paths[1]) / (step.name + ".json");
+    const fs::path file = folder / (step.name + ".json");
     if (fs::exists(file)) continue;
     const Json row = trials.run(step, latency);
     write_file_atomically(file, to_text(row));
@@ -114,16 +97,23 @@ int run(int count, char** words) {
                 row["score"]["kl"].get<double>(), row["seconds"].get<double>());
     std::fflush(stdout);
   }
-  return 0;
 }
 
 }  // namespace
 
 int main(int count, char** words) {
-  try {
-    return run(count, words);
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "pass_trials: %s\n", error.what());
-    return 1;
-  }
+  std::string config, folder;
+  int threads = 0;
+  bool latency = false;
+  CLI::App app("Many passes, each alone on the same model.", "pass_trials");
+  app.add_option("CONFIG", config, "alternatives instead of a chain")
+      ->required();
+  app.add_option("FOLDER", folder, "for a record of each")->required();
+  app.add_option("--threads", threads, "CPU threads")
+      ->check(CLI::PositiveNumber);
+  app.add_flag("--latency", latency, "measure latencies as well");
+  return bench::run_program(app, count, words, [&] {
+    if (threads > 0) at::set_num_threads(threads);
+    run(config, folder, latency);
+  });
 }

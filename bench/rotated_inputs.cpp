@@ -16,7 +16,6 @@
 #include <ATen/core/grad_mode.h>
 
 #include <cstdio>
-#include <cstdlib>
 #include <string>
 #include <vector>
 
@@ -25,6 +24,7 @@
 #include "autoglm/eval/evaluate.h"
 #include "autoglm/model/block_parts.h"
 #include "autoglm/pipeline/text_data.h"
+#include "command_line.h"
 #include "passes/quantization/rounder.h"
 
 using namespace autoglm;
@@ -32,16 +32,6 @@ using namespace autoglm;
 namespace {
 
 constexpr std::int64_t kBatch = 8;
-
-std::vector<std::string> split(const std::string& list) {
-  std::vector<std::string> out;
-  for (std::size_t at = 0; at <= list.size();) {
-    const std::size_t end = std::min(list.find(',', at), list.size());
-    out.push_back(list.substr(at, end - at));
-    at = end + 1;
-  }
-  return out;
-}
 
 // Orthogonal, [size, size] fp32.
 at::Tensor hadamard(std::int64_t size) {
@@ -142,55 +132,47 @@ Row Trial::run(int bits, const std::string& method, bool rotate) const {
   return out;
 }
 
-int run(int count, char** words) {
-  std::vector<std::string> paths;
-  std::string bits = "4,3,2", methods = "rtn,gptq,adaquant";
-  for (int i = 1; i < count; ++i) {
-    const std::string word = words[i];
-    if (word == "--bits" && i + 1 < count)
-      bits = words[++i];
-    else if (word == "--methods" && i + 1 < count)
-      methods = words[++i];
-    else
-      paths.push_back(word);
-  }
-  if (paths.size() != 3) {
-    std::fprintf(stderr,
-                 "usage: rotated_inputs MODEL CALIBRATION EVALUATION "
-                 "[--bits 4,3,2] [--methods rtn,gptq,adaquant]\n");
-    return 2;
-  }
+struct Settings {
+  std::string model, calibration, evaluation;
+  std::vector<int> bits = {4, 3, 2};
+  std::vector<std::string> methods = {"rtn", "gptq", "adaquant"};
+};
+
+void run(const Settings& settings) {
   const at::NoGradGuard no_grad;
-  const Model model = to_compute(load_model(paths[0]), at::kCPU, at::kFloat);
+  const Model model =
+      to_compute(load_model(settings.model), at::kCPU, at::kFloat);
   const TokenWindows calibration =
-      load_windows(model, {paths[1], 128, 256}, Pick::kSpread);
-  const TokenWindows evaluation = load_windows(model, {paths[2], 200, 256});
+      load_windows(model, {settings.calibration, 128, 256}, Pick::kSpread);
+  const TokenWindows evaluation =
+      load_windows(model, {settings.evaluation, 200, 256});
   const at::Tensor ids = window_ids(calibration);
   const Trial trial(model, ids, evaluation,
                     static_cast<std::int64_t>(calibration.prefix.size()));
   std::printf(
       "| bits | method | output | rotated | down | rotated | KL | rotated |\n"
       "| ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: |\n");
-  for (const std::string& width : split(bits))
-    for (const std::string& method : split(methods)) {
-      const int b = std::atoi(width.c_str());
-      const Row plain = trial.run(b, method, false);
-      const Row turned = trial.run(b, method, true);
-      std::printf("| %d | %s | %.3g | %.3g | %.3g | %.3g | %.3g | %.3g |\n", b,
-                  method.c_str(), plain.output, turned.output, plain.down,
+  for (const int bits : settings.bits)
+    for (const std::string& method : settings.methods) {
+      const Row plain = trial.run(bits, method, false);
+      const Row turned = trial.run(bits, method, true);
+      std::printf("| %d | %s | %.3g | %.3g | %.3g | %.3g | %.3g | %.3g |\n",
+                  bits, method.c_str(), plain.output, turned.output, plain.down,
                   turned.down, plain.kl, turned.kl);
       std::fflush(stdout);
     }
-  return 0;
 }
 
 }  // namespace
 
 int main(int count, char** words) {
-  try {
-    return run(count, words);
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "rotated_inputs: %s\n", error.what());
-    return 1;
-  }
+  Settings settings;
+  CLI::App app("Would it pay to rotate the inputs of output and down?",
+               "rotated_inputs");
+  app.add_option("MODEL", settings.model, "checkpoint folder")->required();
+  app.add_option("CALIBRATION", settings.calibration, "text")->required();
+  app.add_option("EVALUATION", settings.evaluation, "text")->required();
+  bench::add_list(app, "--bits", settings.bits, "of the weights");
+  bench::add_list(app, "--methods", settings.methods, "of quantization");
+  return bench::run_program(app, count, words, [&] { run(settings); });
 }

@@ -14,7 +14,6 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
-#include <cstdlib>
 #include <ctime>
 #include <functional>
 #include <string>
@@ -23,9 +22,9 @@
 #include <utility>
 #include <vector>
 
-#include "autoglm/core/error.h"
 #include "autoglm/core/file.h"
 #include "autoglm/text/tokenizer.h"
+#include "command_line.h"
 
 namespace {
 
@@ -35,7 +34,8 @@ using autoglm::Tokenizer;
 struct Settings {
   std::string model, text, ids;
   int repeat = 3;
-  int threads = static_cast<int>(std::thread::hardware_concurrency());
+  int threads =
+      std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
 };
 
 struct Time {
@@ -149,37 +149,19 @@ void run(const Settings& settings) {
 
 }  // namespace
 
-int main(int argc, char** argv) {
+int main(int count, char** words) {
   Settings settings;
-  std::vector<std::string> names;
-  for (int i = 1; i < argc; ++i) {
-    const std::string word = argv[i];
-    const bool option = word.starts_with("--") && i + 1 < argc;
-    if (option && word == "--repeat") {
-      settings.repeat = std::max(1, std::atoi(argv[++i]));
-    } else if (option && word == "--threads") {
-      settings.threads = std::atoi(argv[++i]);
-    } else if (option && word == "--ids") {
-      settings.ids = argv[++i];
-    } else {
-      names.push_back(word);
-    }
-  }
-  settings.threads = std::max(1, settings.threads);
-  if (names.size() != 2 || names[0].starts_with("--") ||
-      names[1].starts_with("--")) {
-    fmt::print(stderr,
-               "usage: tokenizer_speed MODEL TEXT [--repeat R] [--threads N] "
-               "[--ids FILE]\n");
-    return 2;
-  }
-  settings.model = names[0];
-  settings.text = names[1];
-  try {
-    run(settings);
-  } catch (const autoglm::Error& error) {
-    fmt::print(stderr, "tokenizer_speed: error: {}\n", error.what());
-    return autoglm::exit_code(error.kind());
-  }
-  return 0;
+  CLI::App app("How fast is the tokenizer, and does any text make it slow?",
+               "tokenizer_speed");
+  app.add_option("MODEL", settings.model, "checkpoint folder")->required();
+  app.add_option("TEXT", settings.text, "file")->required();
+  app.add_option("--repeat", settings.repeat,
+                 "runs, of which the median counts")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  app.add_option("--threads", settings.threads, "for paragraphs")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  app.add_option("--ids", settings.ids, "file for the ids of the whole text");
+  return autoglm::bench::run_program(app, count, words, [&] { run(settings); });
 }
