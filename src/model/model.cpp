@@ -75,9 +75,20 @@ Model convert(Model model, at::Device device, Dtype dtype,
     const bool exact = name.starts_with("mlp.router.") && dtype;
     part = convert(part, device, exact ? Dtype(at::kFloat) : dtype);
   };
-  // Of an embedding that is no head single rows are read.
-  convert(model.embedding, device, dtype,
-          model.head ? QuantizedProduct::kExact : product);
+  // Logits of many tokens are wanted where quality is measured, and bf16 has
+  // too few digits for them.
+  const auto keep_logits = [](Weight& head) {
+    if (auto* dense = std::get_if<DenseWeight>(&head))
+      dense->rounds_inputs = false;
+  };
+  // Of an embedding that is no head single rows are read, in any form.
+  if (model.head)
+    convert(model.embedding, device,
+            product == QuantizedProduct::kInteger ? std::nullopt : dtype,
+            QuantizedProduct::kExact);
+  else
+    convert(model.embedding, device, dtype, product);
+  keep_logits(model.embedding);
   model.positions = convert(model.positions, device, dtype);
   model.block_positions = convert(model.block_positions, device, dtype);
   for (Block& block : model.blocks) {
@@ -88,7 +99,10 @@ Model convert(Model model, at::Device device, Dtype dtype,
   }
   model.final_norm.gain = convert(model.final_norm.gain, device, dtype);
   model.final_norm.bias = convert(model.final_norm.bias, device, dtype);
-  if (model.head) convert(*model.head, device, dtype, product);
+  if (model.head) {
+    convert(*model.head, device, dtype, product);
+    keep_logits(model.head->weight);
+  }
   return model;
 }
 

@@ -2,6 +2,7 @@
 
 #include <ATen/core/grad_mode.h>
 
+#include "autoglm/model/dense_product.h"
 #include "autoglm/model/generate.h"
 #include "autoglm/model/model.h"
 #include "tests/support/catch.h"
@@ -79,6 +80,18 @@ TEST_CASE("to_compute: the fast form leaves matrices of 16 bits as they are") {
   CHECK(head_dtype(at::kHalf, at::kFloat, kInteger) == at::kHalf);
   CHECK(head_dtype(at::kBFloat16, at::kFloat, kExact) == at::kFloat);
   CHECK(head_dtype(at::kFloat, at::kBFloat16, kInteger) == at::kBFloat16);
+  const Model wide = to_compute(model, at::kCPU, at::kFloat);
+  REQUIRE(wide.head.has_value());
+  CHECK(dtype(to_compute(wide, at::kCPU, at::kBFloat16, kInteger).embedding) ==
+        at::kFloat);
+  CHECK(dtype(to_compute(wide, at::kCPU, at::kBFloat16, kExact).embedding) ==
+        at::kBFloat16);
+  // Logits are not rounded, whatever the processor offers for the blocks.
+  const Model fast = to_compute(to_compute(model, at::kCPU, at::kBFloat16),
+                                at::kCPU, at::kFloat, kInteger);
+  CHECK_FALSE(std::get<DenseWeight>(head_weight(fast)).rounds_inputs);
+  CHECK(std::get<DenseWeight>(fast.blocks[0].attention.output.weight)
+            .rounds_inputs == has_bfloat16_product());
 }
 
 TEST_CASE(
