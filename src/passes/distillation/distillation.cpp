@@ -62,9 +62,10 @@ void Distillation::check() const {
                      options_.sparsity_start, options_.sparsity_end));
 }
 
-TimingOptions timing(const DistillationOptions& options,
+TimingOptions timing(const DistillationOptions& options, const Model& start,
                      const PassContext& context) {
   TimingOptions out;
+  out.stored = dtype(head_weight(start));
   out.tokens = context.training.size(1);
   out.dtype = options.precision == "bf16" ? at::kBFloat16 : at::kFloat;
   out.device = context.device;
@@ -216,7 +217,7 @@ void Distillation::run(Model& model, PassContext& context) const {
          "put distillation before quantization");
   torch::optim::AdamW adam =
       make_optimizer(trainer.student(), options_.weight_decay);
-  const TimingOptions clock = timing(options_, context);
+  const TimingOptions clock = timing(options_, start, context);
   std::optional<SparseTraining> sparse;
   if (options_.prunes())
     sparse.emplace(options_, trainer.student(), adam, context,

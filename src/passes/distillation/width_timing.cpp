@@ -56,8 +56,10 @@ class PartRunner {
       : x_(x), context_(context), layer_(part.layer) {
     model_ = model;
     model_.blocks = {part.block};
-    model_ = to_compute(std::move(model_), options.device, options.dtype,
-                        QuantizedProduct::kInteger);
+    // A student in training is in fp32; what it becomes is what counts.
+    model_ = to_compute(
+        to_compute(std::move(model_), options.device, options.stored),
+        options.device, options.dtype, QuantizedProduct::kInteger);
   }
 
   double run() const {

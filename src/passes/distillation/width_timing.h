@@ -17,6 +17,7 @@ struct TimingOptions {
   std::int64_t tokens = 256;  // of one window, whose prefill is timed
   std::int64_t repeats = 25;  // measured rounds, after a warm-up round
   at::ScalarType dtype = at::kFloat;
+  at::ScalarType stored = at::kFloat;  // dense matrices, once they are written
   at::Device device = at::kCPU;
 };
 
