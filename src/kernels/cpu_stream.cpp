@@ -8,7 +8,7 @@ namespace autoglm::kernels::cpu {
 namespace {
 
 const StreamImplementation* scalar() {
-  static const StreamImplementation value = stream_implementation("scalar");
+  static constexpr StreamImplementation value = stream_implementation("scalar");
   return &value;
 }
 

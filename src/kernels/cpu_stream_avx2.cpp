@@ -6,7 +6,7 @@ namespace autoglm::kernels::cpu {
 
 #if defined(__AVX2__)
 const StreamImplementation* avx2_stream() {
-  static const StreamImplementation value = stream_implementation("avx2");
+  static constexpr StreamImplementation value = stream_implementation("avx2");
   return &value;
 }
 #else

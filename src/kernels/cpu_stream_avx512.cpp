@@ -6,7 +6,7 @@ namespace autoglm::kernels::cpu {
 
 #if defined(__AVX512F__)
 const StreamImplementation* avx512_stream() {
-  static const StreamImplementation value = stream_implementation("avx512");
+  static constexpr StreamImplementation value = stream_implementation("avx512");
   return &value;
 }
 #else

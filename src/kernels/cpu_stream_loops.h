@@ -72,7 +72,7 @@ inline void silu_rows(const SiluArguments& a, std::int64_t begin,
   }
 }
 
-inline StreamImplementation stream_implementation(const char* name) {
+constexpr StreamImplementation stream_implementation(const char* name) {
   return {name,         norm_rows,   silu_rows,
           attend_parts, merge_parts, attend_prompt_tiles};
 }

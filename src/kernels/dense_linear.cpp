@@ -9,7 +9,7 @@ namespace autoglm::kernels {
 namespace {
 
 Choice<DenseImplementation>& chosen() {
-  static const DenseImplementation scalar = {"scalar", dense_linear_any};
+  static constexpr DenseImplementation scalar = {"scalar", dense_linear_any};
   static Choice<DenseImplementation> value = {{avx512_dense(), has_avx512()},
                                               {avx2_dense(), has_avx2()},
                                               {&scalar, true}};

@@ -6,7 +6,7 @@
 namespace autoglm::kernels {
 
 const DenseImplementation* avx2_dense() {
-  static const DenseImplementation value = {"avx2", dense_linear_any};
+  static constexpr DenseImplementation value = {"avx2", dense_linear_any};
   return &value;
 }
 

@@ -6,7 +6,7 @@
 namespace autoglm::kernels {
 
 const DenseImplementation* avx512_dense() {
-  static const DenseImplementation value = {"avx512", dense_linear_any};
+  static constexpr DenseImplementation value = {"avx512", dense_linear_any};
   return &value;
 }
 

@@ -50,11 +50,13 @@ struct IntegerImplementation {
 };
 
 const IntegerImplementation& scalar_integer_implementation();
-/// Null pointer when not built for this processor family.
+/// Null pointer when not built for this processor family. These are called on
+/// every processor, so they only return the address of a constant.
 const IntegerImplementation* avx2_integer_implementation();
 const IntegerImplementation* avxvnni_integer_implementation();
 const IntegerImplementation* avx512_integer_implementation();
-const IntegerImplementation* amx_integer_implementation();
+/// For a matrix unit; null pointer when not built for it.
+IntegerImplementation::Linear amx_linear_tiles();
 
 /// True where `one` gives the same bits as the plain loops in products of every
 /// width, with few rows and many. What was never run on its own hardware is

@@ -1,5 +1,5 @@
-// AMX: a matrix unit for many rows, AVX-512 with VNNI for few. Compiled with
-// -mavx512f -mavx512bw -mavx512vnni -mfma -mamx-tile -mamx-int8.
+// AMX: a matrix unit for many rows. Compiled with -mavx512f -mavx512bw
+// -mavx512vnni -mfma -mamx-tile -mamx-int8.
 #include "kernels/integer_implementation.h"
 
 #if defined(__AMX_INT8__) && defined(__AVX512VNNI__) && defined(__AVX512BW__)
@@ -57,13 +57,8 @@ struct AmxUnit {
 
 }  // namespace
 
-const IntegerImplementation* amx_integer_implementation() {
-  const IntegerImplementation* few = avx512_integer_implementation();
-  if (few == nullptr) return nullptr;
-  static const IntegerImplementation value = {
-      "amx", few->linear, few->round_row,
-      linear_tiles_any<Avx512Vnni, AmxUnit>};
-  return &value;
+IntegerImplementation::Linear amx_linear_tiles() {
+  return linear_tiles_any<Avx512Vnni, AmxUnit>;
 }
 
 }  // namespace autoglm::kernels
@@ -71,7 +66,7 @@ const IntegerImplementation* amx_integer_implementation() {
 #else
 
 namespace autoglm::kernels {
-const IntegerImplementation* amx_integer_implementation() { return nullptr; }
+IntegerImplementation::Linear amx_linear_tiles() { return nullptr; }
 }  // namespace autoglm::kernels
 
 #endif

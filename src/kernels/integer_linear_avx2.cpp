@@ -8,8 +8,8 @@ namespace autoglm::kernels {
 
 const IntegerImplementation* avx2_integer_implementation() {
   using Isa = Avx2Integer<false>;
-  static const IntegerImplementation value = {"avx2", integer_linear_any<Isa>,
-                                              round_row_any<Isa>};
+  static constexpr IntegerImplementation value = {
+      "avx2", integer_linear_any<Isa>, round_row_any<Isa>};
   return &value;
 }
 

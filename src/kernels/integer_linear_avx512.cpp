@@ -7,7 +7,7 @@
 namespace autoglm::kernels {
 
 const IntegerImplementation* avx512_integer_implementation() {
-  static const IntegerImplementation value = {
+  static constexpr IntegerImplementation value = {
       "avx512vnni", integer_linear_any<Avx512Vnni>, round_row_any<Avx512Vnni>};
   return &value;
 }

@@ -8,7 +8,7 @@ namespace autoglm::kernels {
 
 const IntegerImplementation* avxvnni_integer_implementation() {
   using Isa = Avx2Integer<true>;
-  static const IntegerImplementation value = {
+  static constexpr IntegerImplementation value = {
       "avxvnni", integer_linear_any<Isa>, round_row_any<Isa>};
   return &value;
 }

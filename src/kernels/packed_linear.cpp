@@ -37,8 +37,8 @@ Choice<Implementation>& chosen() {
 }  // namespace
 
 const Implementation& scalar_implementation() {
-  static const Implementation value = {"scalar", linear_any<Scalar>,
-                                       unpack_any<Scalar>};
+  static constexpr Implementation value = {"scalar", linear_any<Scalar>,
+                                           unpack_any<Scalar>};
   return value;
 }
 

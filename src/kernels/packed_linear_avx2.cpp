@@ -56,8 +56,8 @@ struct Avx2 {
 }  // namespace
 
 const Implementation* avx2_implementation() {
-  static const Implementation value = {"avx2", linear_any<Avx2>,
-                                       unpack_any<Avx2>};
+  static constexpr Implementation value = {"avx2", linear_any<Avx2>,
+                                           unpack_any<Avx2>};
   return &value;
 }
 

@@ -59,8 +59,8 @@ struct Avx512 {
 }  // namespace
 
 const Implementation* avx512_implementation() {
-  static const Implementation value = {"avx512", linear_any<Avx512>,
-                                       unpack_any<Avx512>};
+  static constexpr Implementation value = {"avx512", linear_any<Avx512>,
+                                           unpack_any<Avx512>};
   return &value;
 }
 
