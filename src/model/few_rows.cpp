@@ -38,7 +38,8 @@ bool has_few_rows_product(const at::Tensor& weight, std::int64_t rows) {
 
 at::Tensor few_rows_product(const at::Tensor& x, const at::Tensor& weight) {
   const std::int64_t in = weight.size(-1);
-  if (in == 0 || !x.is_cpu() || !dense_type(x.scalar_type()) ||
+  if (in == 0 || x.dim() == 0 || x.size(-1) != in || !x.is_cpu() ||
+      !dense_type(x.scalar_type()) ||
       !has_few_rows_product(weight, x.numel() / in) || needs_gradient(x) ||
       needs_gradient(weight))
     return {};

@@ -46,6 +46,7 @@ TEST_CASE("few_rows_product: leaves what it cannot do") {
   CHECK_FALSE(few_rows_product(x, w.to(at::kDouble)).defined());
   CHECK_FALSE(few_rows_product(at::randn({1, 8}), w.t()).defined());
   CHECK_FALSE(few_rows_product(x, at::empty({0, 16})).defined());
+  CHECK_FALSE(few_rows_product(at::randn({2, 8}), w).defined());
   const at::Tensor learned = w.clone().set_requires_grad(true);
   CHECK_FALSE(few_rows_product(x, learned).defined());
   CHECK_FALSE(few_rows_product(x.clone().set_requires_grad(true), w).defined());
