@@ -130,11 +130,11 @@ inline void dense_linear_any(const DenseMatrix& w, const float* x,
                              std::int64_t rows, float* y, std::int64_t begin,
                              std::int64_t end) {
   switch (w.type) {
-    case DenseType::kFloat32:
+    case cuda::NumberType::kFloat32:
       return dense_rows<Float32>(w, x, rows, y, begin, end);
-    case DenseType::kBFloat16:
+    case cuda::NumberType::kBFloat16:
       return dense_rows<BFloat16>(w, x, rows, y, begin, end);
-    case DenseType::kFloat16:
+    case cuda::NumberType::kFloat16:
       return dense_rows<Float16>(w, x, rows, y, begin, end);
   }
 }

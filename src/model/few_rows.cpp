@@ -3,9 +3,9 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
-#include <optional>
 
 #include "autoglm/kernels/dense_linear.h"
+#include "model/device_calls.h"
 #include "model/needs_gradient.h"
 
 namespace autoglm {
@@ -15,31 +15,18 @@ constexpr std::int64_t kFewRows = 8;
 // Multiply-adds of a task: fewer do not make up for waking a thread.
 constexpr std::int64_t kGrainWork = 1 << 17;
 
-std::optional<kernels::DenseType> dense_type(at::ScalarType dtype) {
-  switch (dtype) {
-    case at::kFloat:
-      return kernels::DenseType::kFloat32;
-    case at::kBFloat16:
-      return kernels::DenseType::kBFloat16;
-    case at::kHalf:
-      return kernels::DenseType::kFloat16;
-    default:
-      return {};
-  }
-}
-
 }  // namespace
 
 bool has_few_rows_product(const at::Tensor& weight, std::int64_t rows) {
   return rows > 0 && rows <= kFewRows && weight.is_cpu() && weight.dim() == 2 &&
          weight.numel() > 0 && weight.stride(1) == 1 &&
-         dense_type(weight.scalar_type());
+         number_type(weight.scalar_type());
 }
 
 at::Tensor few_rows_product(const at::Tensor& x, const at::Tensor& weight) {
   const std::int64_t in = weight.size(-1);
   if (in == 0 || x.dim() == 0 || x.size(-1) != in || !x.is_cpu() ||
-      !dense_type(x.scalar_type()) ||
+      !number_type(x.scalar_type()) ||
       !has_few_rows_product(weight, x.numel() / in) || needs_gradient(x) ||
       needs_gradient(weight))
     return {};
@@ -47,8 +34,8 @@ at::Tensor few_rows_product(const at::Tensor& x, const at::Tensor& weight) {
   const std::int64_t count = flat.size(0), out = weight.size(0);
   at::Tensor y = at::empty({count, out}, at::kFloat);
   const kernels::DenseMatrix view = {weight.const_data_ptr(),
-                                     *dense_type(weight.scalar_type()), out, in,
-                                     weight.stride(0)};
+                                     *number_type(weight.scalar_type()), out,
+                                     in, weight.stride(0)};
   const float* from = flat.const_data_ptr<float>();
   float* to = y.data_ptr<float>();
   at::parallel_for(0, out, std::max<std::int64_t>(4, kGrainWork / in),

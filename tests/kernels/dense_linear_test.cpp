@@ -7,13 +7,17 @@
 #include <vector>
 
 #include "tests/kernels/guarded_buffer.h"
+#include "tests/kernels/interleaved_case.h"
 #include "tests/support/catch.h"
 
 namespace autoglm::kernels {
 namespace {
 
-constexpr DenseType kTypes[] = {DenseType::kFloat32, DenseType::kBFloat16,
-                                DenseType::kFloat16};
+using cuda::NumberType;
+using test::same_bits;
+
+constexpr NumberType kTypes[] = {NumberType::kFloat32, NumberType::kBFloat16,
+                                 NumberType::kFloat16};
 
 template <class Body>
 void for_each_dense_kernel(Body&& body) {
@@ -28,35 +32,35 @@ void for_each_dense_kernel(Body&& body) {
 }
 
 // `value` as it is stored, and what that stands for.
-std::uint32_t stored(DenseType type, float value) {
+std::uint32_t stored(NumberType type, float value) {
   const auto bits = __builtin_bit_cast(std::uint32_t, value);
-  if (type == DenseType::kFloat32) return bits;
-  if (type == DenseType::kBFloat16) return bits >> 16;
+  if (type == NumberType::kFloat32) return bits;
+  if (type == NumberType::kBFloat16) return bits >> 16;
   return __builtin_bit_cast(std::uint16_t, static_cast<_Float16>(value));
 }
 
-float meaning(DenseType type, float value) {
+float meaning(NumberType type, float value) {
   const std::uint32_t bits = stored(type, value);
-  if (type == DenseType::kFloat32) return value;
-  if (type == DenseType::kBFloat16)
+  if (type == NumberType::kFloat32) return value;
+  if (type == NumberType::kBFloat16)
     return __builtin_bit_cast(float, bits << 16);
   return static_cast<float>(
       __builtin_bit_cast(_Float16, static_cast<std::uint16_t>(bits)));
 }
 
 struct Case {
-  DenseType type;
+  NumberType type;
   std::int64_t out, in, stride, rows;
   std::vector<float> w, x;            // [out, in], [rows, in]
   std::vector<std::uint8_t> storage;  // ends with the last element
 };
 
-Case random_case(DenseType type, std::int64_t out, std::int64_t in,
+Case random_case(NumberType type, std::int64_t out, std::int64_t in,
                  std::int64_t gap, std::int64_t rows, std::uint32_t seed) {
   std::mt19937 random(seed);
   std::normal_distribution<float> normal;
   Case c = {type, out, in, in + gap, rows, {}, {}, {}};
-  const std::size_t width = type == DenseType::kFloat32 ? 4 : 2;
+  const std::size_t width = type == NumberType::kFloat32 ? 4 : 2;
   c.storage.assign(static_cast<std::size_t>((out - 1) * c.stride + in) * width,
                    0xff);
   for (std::int64_t o = 0; o < out; ++o)
@@ -79,16 +83,11 @@ std::vector<float> product(const Case& c, const void* weight, const float* x) {
   return y;
 }
 
-bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
-  return a.size() == b.size() &&
-         std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
-}
-
 TEST_CASE("dense_linear: a 2 x 3 matrix computed by hand") {
   const float w[] = {1, -2, 3, 0.5f, 0.25f, -4};
-  for (const DenseType type : kTypes) {
+  for (const NumberType type : kTypes) {
     std::vector<std::uint8_t> storage;
-    const std::size_t width = type == DenseType::kFloat32 ? 4 : 2;
+    const std::size_t width = type == NumberType::kFloat32 ? 4 : 2;
     for (const float value : w) {
       const std::uint32_t bits = stored(type, value);
       const auto* bytes = reinterpret_cast<const std::uint8_t*>(&bits);
@@ -106,7 +105,7 @@ TEST_CASE("dense_linear: a 2 x 3 matrix computed by hand") {
 
 TEST_CASE("dense_linear: equals the sum in double, for any shape") {
   std::uint32_t seed = 1;
-  for (const DenseType type : kTypes)
+  for (const NumberType type : kTypes)
     for (const std::int64_t out : {1, 3, 4, 9})
       for (const std::int64_t in : {1, 7, 16, 33, 256, 1021})
         for (const std::int64_t rows : {1, 2, 3, 5, 8})
@@ -134,7 +133,7 @@ TEST_CASE("dense_linear: equals the sum in double, for any shape") {
 }
 
 TEST_CASE("dense_linear: a row depends on neither the others nor the range") {
-  for (const DenseType type : kTypes) {
+  for (const NumberType type : kTypes) {
     const Case c = random_case(type, 11, 203, 0, 7, 5);
     for_each_dense_kernel([&] {
       const auto whole = product(c, c.storage.data(), c.x.data());
@@ -154,7 +153,7 @@ TEST_CASE("dense_linear: a row depends on neither the others nor the range") {
 }
 
 TEST_CASE("dense_linear: reads nothing past its arguments") {
-  for (const DenseType type : kTypes)
+  for (const NumberType type : kTypes)
     for (const std::int64_t in : {1, 15, 31, 64, 97}) {
       const Case c = random_case(type, 6, in, 3, 3, 2);
       const test::GuardedBuffer weight(c.storage), x(c.x);
@@ -166,7 +165,7 @@ TEST_CASE("dense_linear: reads nothing past its arguments") {
 }
 
 TEST_CASE("dense_linear: infinity and NaN stay what they are") {
-  Case c = random_case(DenseType::kBFloat16, 2, 40, 0, 1, 3);
+  Case c = random_case(NumberType::kBFloat16, 2, 40, 0, 1, 3);
   c.x[39] = INFINITY;
   for_each_dense_kernel([&] {
     const auto y = product(c, c.storage.data(), c.x.data());

@@ -5,14 +5,14 @@
 
 #include <cstdint>
 
-namespace autoglm::kernels {
+#include "autoglm/kernels/cuda_kernels.h"
 
-enum class DenseType { kFloat32, kBFloat16, kFloat16 };
+namespace autoglm::kernels {
 
 /// A weight [out, in]; row o starts at element o * stride.
 struct DenseMatrix {
   const void* values;
-  DenseType type;
+  cuda::NumberType type;
   std::int64_t out, in, stride;
 };
 
